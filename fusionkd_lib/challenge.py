@@ -1,0 +1,128 @@
+"""Evaluate predictions as DCASE 2019 Task 5 does: the challenge's files in, its figures out."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from fusionkd_lib.auprc import Counts, area, count, count_fine, pool
+from fusionkd_lib.datasets.files import read_table
+from fusionkd_lib.datasets.sonyc_labels import Taxonomy, ground_truth
+from fusionkd_lib.errors import InputError
+
+
+def read_predictions(path: str | Path) -> pd.DataFrame:
+    """Read a file in the challenge's submission format: ``audio_filename`` and a column a tag.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, no CSV, empty, or names no clips.
+    """
+    remedy = "give a CSV file with audio_filename and a column a tag"
+    return read_table(Path(path), ("audio_filename",), remedy=remedy)
+
+
+def evaluate_sonyc(
+    predictions: pd.DataFrame,
+    annotations: pd.DataFrame,
+    taxonomy: Taxonomy,
+    level: str = "coarse",
+    *,
+    coarse_labels: str = "shipped",
+) -> dict:
+    """Evaluate predictions of the validation clips as the challenge does.
+
+    Parameters
+    ----------
+    predictions
+        From `read_predictions`: ``audio_filename``, with any suffix or none, and a column a tag, in
+        [0, 1]. The other level's columns may lack; so may the incomplete tags', which count as 0.
+    annotations, taxonomy
+        From `sonyc_ust.read_annotations` and `sonyc_ust.read_taxonomy`.
+    level
+        ``"coarse"`` or ``"fine"``.
+    coarse_labels
+        ``"shipped"``, the challenge's, or ``"recomputed"``.
+
+    Returns
+    -------
+    dict
+        ``micro_auprc`` and ``macro_auprc`` in [0, 1], and ``per_category``: coarse tag -> AUPRC.
+
+    Raises
+    ------
+    InputError
+        If a column or a clip is missing, a clip is not of the split or stands twice, or a value is
+        no number in [0, 1].
+
+    Source
+    ------
+    DCASE 2019 Task 5, Urban Sound Tagging.
+    """
+    truth = ground_truth(annotations, taxonomy, level=level, coarse_labels=coarse_labels)
+    required = taxonomy.tags(level)
+    scores = _align(predictions, truth, required)
+    if level == "coarse":
+        categories = [count(truth[tag].to_numpy(), scores[tag].to_numpy()) for tag in required]
+    else:
+        categories = [_count_category(truth, scores, taxonomy, number) for number in taxonomy.fine]
+    areas = [area(counts) for counts in categories]
+    return {
+        "micro_auprc": area(pool(categories), rising=True),
+        "macro_auprc": float(np.mean(areas)),
+        "per_category": dict(zip(taxonomy.tags("coarse"), areas, strict=True)),
+    }
+
+
+def _count_category(
+    truth: pd.DataFrame, scores: pd.DataFrame, taxonomy: Taxonomy, number: int
+) -> Counts:
+    complete = list(taxonomy.fine_tags(number))
+    incomplete = [tag for tag in taxonomy.fine_tags(number, True) if tag not in complete]
+    return count_fine(
+        truth[complete].to_numpy(),
+        # One column, or none: then 0.
+        truth[incomplete].sum(axis=1, skipna=False).to_numpy(),
+        scores[complete].to_numpy(),
+        scores[incomplete].sum(axis=1).to_numpy(),
+    )
+
+
+def _align(
+    predictions: pd.DataFrame, truth: pd.DataFrame, required: tuple[str, ...]
+) -> pd.DataFrame:
+    """Return the scores of the truth's clips and tags, in its order."""
+    missing = [column for column in ("audio_filename", *required) if column not in predictions]
+    if missing:
+        raise InputError(f"The predictions lack the column {missing[0]}; add it.")
+    names = [Path(str(name)).stem for name in predictions["audio_filename"]]
+    clips = pd.Index([Path(name).stem for name in truth.index])
+    tags = [tag for tag in truth.columns if tag in predictions]
+    scores = predictions[tags].apply(pd.to_numeric, errors="coerce").set_axis(names, axis=0)
+    _check_clips(scores.index, clips)
+    for tag in tags:
+        outside = ~scores[tag].between(0, 1).to_numpy()
+        if outside.any():
+            value = predictions[tag].to_numpy()[outside][0]
+            raise InputError(f"The predictions' {tag} has {value}; a score is a number in [0, 1].")
+    return scores.reindex(index=clips, columns=truth.columns, fill_value=0.0)
+
+
+def _check_clips(names: pd.Index, clips: pd.Index) -> None:
+    """Require each of the split's clips once, and no other."""
+    absent, extra = clips.difference(names), names.difference(clips)
+    if len(absent):
+        raise InputError(
+            f"The predictions lack {len(absent):,} of {len(clips):,} clips, the first {absent[0]}; "
+            "predict the whole split."
+        )
+    if len(extra):
+        raise InputError(
+            f"The predictions hold {len(extra):,} clips that are not of the split, the first "
+            f"{extra[0]}; leave them out."
+        )
+    if not names.is_unique:
+        raise InputError(
+            f"The predictions hold {names[names.duplicated()][0]} twice; keep one row."
+        )

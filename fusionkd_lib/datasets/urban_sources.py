@@ -1,0 +1,390 @@
+"""Ten sound sources of the city, each a physical model a few lines long.
+
+A source makes a `Take` into its dry sound, (N,) float64 of no particular level. Frequencies are in
+Hz and times in seconds, so the sound is the same at every sample rate, but for what lies above half
+of it. Chance comes from two sides: `recording` settles what one dog, one siren, one band of
+musicians keeps for good; `clip` settles what differs from one excerpt of it to the next.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.fft import irfft, rfftfreq
+from scipy.signal import lfilter
+
+NOISE_RATE = 16000  # Hz: white noise and unit impulses have variance and height 1 at this rate
+TABLE_SIZE = 8192  # samples of one period: the lookup's noise stays 60 dB below the fundamental
+HORN_INTERVALS = (6 / 5, 5 / 4, 4 / 3)  # minor third, major third, fourth
+HORN_PITCH = (300.0, 440.0)
+JACKHAMMER_RATE = (9.0, 26.0)
+HAMMER_DRILL_RATE = (28.0, 60.0)
+FIRING_RATE = (14.0, 40.0)
+SIREN_PERIODS = {"wail": (2.5, 6.0), "yelp": (0.25, 0.45), "hi-lo": (0.7, 1.4)}
+VOWELS = (
+    (860, 2050, 2850),
+    (690, 2600, 3570),
+    (560, 2700, 3300),
+    (680, 1060, 3180),
+    (430, 1170, 3260),
+)
+CHORDS = ((0, 4, 7), (5, 9, 12), (7, 11, 14), (-3, 0, 4), (2, 5, 9))  # I, IV, V, vi, ii: semitones
+
+
+@dataclass(frozen=True)
+class Take:
+    """One excerpt of one recording, about to be made.
+
+    Parameters
+    ----------
+    recording, clip, noise
+        Generators: what the recording keeps, what this excerpt has, and its noises.
+    n_samples, sample_rate
+        Length in samples and rate in Hz.
+    latest_start
+        How late the first of several separate sounds (a bark, a blast) may come, in seconds.
+    """
+
+    recording: np.random.Generator
+    clip: np.random.Generator
+    noise: np.random.Generator
+    n_samples: int
+    sample_rate: int
+    latest_start: float = 0.0
+
+    @property
+    def duration(self) -> float:
+        """Length in seconds."""
+        return self.n_samples / self.sample_rate
+
+    def part(self, duration: float) -> "Take":
+        """Prepare a shorter sound of this take, its duration in seconds rounded to 20 ms."""
+        # A common multiple of 20 ms keeps the length a product of small primes: its FFT is fast.
+        return replace(self, n_samples=max(round(duration * 50), 1) * self.sample_rate // 50)
+
+    @property
+    def time(self) -> np.ndarray:
+        """(N,) seconds from the start."""
+        return np.arange(self.n_samples) / self.sample_rate
+
+
+def coloured_noise(
+    generator: np.random.Generator, n_samples: int, sample_rate: int, *, slope: float = 0.0
+) -> np.ndarray:
+    """(N,) Gaussian noise whose power falls with frequency as ``f ** -slope`` (1 is pink, 2 brown).
+
+    It is drawn bin by bin in the frequency domain, and by a generator of its own: two sample rates
+    share every bin that both can hold, and what is drawn next does not depend on the rate.
+    """
+    (own,) = generator.spawn(1)
+    frequency = rfftfreq(n_samples, 1 / sample_rate).astype(np.float32)
+    spectrum = own.standard_normal(2 * len(frequency), dtype=np.float32).view(np.complex64)
+    if slope:
+        spectrum *= (np.maximum(frequency, 30) / 1000) ** np.float32(-slope / 2)
+    spectrum[0] = 0
+    return irfft(spectrum, n_samples) * np.sqrt(n_samples * sample_rate / (2 * NOISE_RATE))
+
+
+def harmonics(
+    frequency: np.ndarray, amplitudes: np.ndarray, *, sample_rate: int, phase: float = 0.0
+) -> np.ndarray:
+    """(N,) periodic sound of a fundamental (N,) in Hz and its harmonics' amplitudes (H,).
+
+    Harmonics that would pass half the sample rate are dropped. One period is tabulated and looked
+    up, which costs the same for one harmonic and for fifty.
+    """
+    audible = amplitudes[: int(sample_rate / 2 / frequency.max())]
+    spectrum = np.zeros(TABLE_SIZE // 2 + 1, dtype=np.complex64)
+    spectrum[1 : len(audible) + 1] = -0.5j * TABLE_SIZE * audible
+    table = irfft(spectrum)
+    cycles = np.cumsum(frequency) / sample_rate + phase
+    return table[(cycles * TABLE_SIZE).astype(np.int64) & (TABLE_SIZE - 1)]
+
+
+def resonate(
+    signal: np.ndarray, frequencies, bandwidths, *, sample_rate: int, gains=None
+) -> np.ndarray:
+    """(N,) sum of two-pole resonances, each of peak gain 1 (or its `gains`) and bandwidth in Hz."""
+    gains = np.ones(len(frequencies)) if gains is None else gains
+    output = np.zeros(len(signal))
+    for frequency, bandwidth, gain in zip(frequencies, bandwidths, gains, strict=True):
+        if frequency < 0.47 * sample_rate:
+            radius = np.exp(-np.pi * bandwidth / sample_rate)
+            peak = gain * (1 - radius**2) / 2
+            angle = 2 * np.pi * frequency / sample_rate
+            poles = [1, -2 * radius * np.cos(angle), radius**2]
+            output += lfilter([peak, 0, -peak], poles, signal)
+    return output
+
+
+def decays(signal: np.ndarray, *, seconds: float, sample_rate: int) -> np.ndarray:
+    """(N,) the signal with each sample followed by an exponential decay of that time constant."""
+    return lfilter([1.0], [1, -np.exp(-1 / (seconds * sample_rate))], signal)
+
+
+def low_pass(signal: np.ndarray, *, cutoff: float, sample_rate: int) -> np.ndarray:
+    """(N,) the signal through one pole: 6 dB an octave above the cutoff in Hz, gain 1 at 0 Hz."""
+    pole = np.exp(-2 * np.pi * cutoff / sample_rate)
+    return lfilter([1 - pole], [1, -pole], signal)
+
+
+def log_uniform(generator: np.random.Generator, low: float, high: float, size=None):
+    """Draw with equal chance for each octave between low and high."""
+    return np.exp(generator.uniform(np.log(low), np.log(high), size))
+
+
+def _white(take: Take, *, slope: float = 0.0) -> np.ndarray:
+    return coloured_noise(take.noise, take.n_samples, take.sample_rate, slope=slope)
+
+
+def _impulses(take: Take, times: np.ndarray, heights=1.0) -> np.ndarray:
+    """(N,) zeros with a unit impulse at each time that lies in the clip."""
+    signal = np.zeros(take.n_samples)
+    positions = np.round(times * take.sample_rate).astype(int)
+    inside = (positions >= 0) & (positions < take.n_samples)
+    np.add.at(signal, positions[inside], np.broadcast_to(heights, times.shape)[inside])
+    return signal
+
+
+def _pulse_times(take: Take, rate: float, *, jitter: float) -> np.ndarray:
+    """Seconds of a machine's pulses at a rate in Hz, each early or late by `jitter` of a period."""
+    n_pulses = int(take.duration * rate) + 2
+    times = (np.arange(n_pulses) - take.clip.uniform()) / rate
+    return times + jitter / rate * take.clip.standard_normal(n_pulses)
+
+
+def _onsets(take: Take, shortest: float, longest: float) -> np.ndarray:
+    """Seconds at which separate sounds begin, with pauses drawn between shortest and longest."""
+    first = take.clip.uniform(0, take.latest_start)
+    pauses = log_uniform(take.clip, shortest, longest, int(take.duration / shortest) + 1)
+    onsets = first + np.concatenate([[0.0], np.cumsum(pauses)])
+    return onsets[onsets < max(take.duration - 0.05, first + 1e-3)]
+
+
+def _add(signal: np.ndarray, part: np.ndarray, onset: float, sample_rate: int) -> None:
+    """Add a part that begins at the onset, in place, cut where the signal ends."""
+    start = round(onset * sample_rate)
+    signal[start : start + len(part)] += part[: len(signal) - start]
+
+
+def _voice(take: Take, frequency, formants, *, breath: float, tilt: float) -> np.ndarray:
+    """(N,) a throat: harmonics of a pitch (N,) and breath through formants, swelling and fading."""
+    partials = np.arange(1, 40) ** -tilt
+    throat = harmonics(frequency, partials, sample_rate=take.sample_rate, phase=take.clip.uniform())
+    throat = throat + breath * _white(take)
+    formants = np.asarray(formants)
+    gains = (formants[0] / formants) ** 0.7
+    mouth = resonate(
+        throat, formants, 60 + 0.1 * formants, gains=gains, sample_rate=take.sample_rate
+    )
+    return mouth * np.sin(np.pi * np.linspace(0, 1, take.n_samples) ** 0.6)
+
+
+def air_conditioner(take: Take) -> np.ndarray:
+    """(N,) air rushing through a duct's broad resonances, mains hum, a fan: all stationary."""
+    draw, rate = take.recording, take.sample_rate
+    air = _white(take, slope=draw.uniform(0.8, 2.2))
+    ducts = log_uniform(draw, 150, 3000, 3)
+    air = 0.4 * air + resonate(
+        air, ducts, 0.5 * ducts, gains=draw.uniform(0, 2, 3), sample_rate=rate
+    )
+    hum_pitch = np.full(take.n_samples, draw.choice([100.0, 120.0]))
+    hum = harmonics(hum_pitch, draw.uniform(0, 1, 12) / np.arange(1, 13), sample_rate=rate)
+    fan = 1 + draw.uniform(0, 0.25) * np.sin(
+        2 * np.pi * (draw.uniform(8, 28) * take.time + take.clip.uniform())
+    )
+    return air / air.std() * fan + log_uniform(draw, 0.05, 1.2) * hum / hum.std()
+
+
+def car_horn(take: Take) -> np.ndarray:
+    """(N,) two steel plates an interval apart behind one flared horn, in one to several blasts."""
+    draw, rate = take.recording, take.sample_rate
+    pitch = log_uniform(draw, *HORN_PITCH)
+    flare, brightness = draw.uniform(1800, 3500), draw.uniform(0.5, 1.1)
+    longest = log_uniform(draw, 0.12, 1.2)
+    gate = np.zeros(take.n_samples)
+    for onset in _onsets(take, 1.3 * longest, 2.2 * longest):
+        length = round(longest * take.clip.uniform(0.6, 1.0) * rate)
+        _add(gate, np.ones(length), onset, rate)
+    gate = low_pass(np.minimum(gate, 1), cutoff=15, sample_rate=rate)
+    partials = np.arange(1, 31)
+    blast = np.zeros(take.n_samples)
+    for frequency in (pitch, pitch * draw.choice(HORN_INTERVALS)):
+        bell = 1 + 2 * np.exp(-(((partials * frequency - flare) / 600) ** 2))
+        track = frequency * (0.97 + 0.03 * gate)
+        blast += harmonics(track, bell * partials**-brightness, sample_rate=rate)
+    return blast * gate
+
+
+def children_playing(take: Take) -> np.ndarray:
+    """(N,) a few high voices that call across each other, over the babble of the playground."""
+    draw, rate = take.recording, take.sample_rate
+    pitches = log_uniform(draw, 230, 520, draw.integers(2, 6))
+    tract, crowd = draw.uniform(0.95, 1.25), log_uniform(draw, 0.03, 0.5)
+    calls = np.zeros(take.n_samples)
+    liveliness = log_uniform(draw, 0.2, 0.6)
+    for onset in _onsets(take, liveliness / 2, liveliness * 2):
+        call = take.part(log_uniform(take.clip, 0.1, 0.6))
+        course = np.sin(np.pi * np.linspace(*sorted(take.clip.uniform(0, 1, 2)), call.n_samples))
+        frequency = take.clip.choice(pitches) * (1 + take.clip.uniform(0.1, 0.9) * course)
+        formants = tract * np.asarray(VOWELS[take.clip.integers(len(VOWELS))])
+        voice = _voice(call, frequency, formants, breath=0.1, tilt=take.clip.uniform(0.6, 1.4))
+        _add(calls, log_uniform(take.clip, 0.15, 1) * voice, onset, rate)
+    babble = resonate(_white(take), [600, 1300, 2600], [400, 600, 900], sample_rate=rate)
+    syllables = 1 + 0.6 * np.sin(2 * np.pi * draw.uniform(3, 6) * take.time)
+    return calls + crowd * calls.std() / babble.std() * babble * syllables
+
+
+def dog_bark(take: Take) -> np.ndarray:
+    """(N,) a rough voice whose pitch leaps up and falls within each bark."""
+    draw, rate = take.recording, take.sample_rate
+    pitch, length = log_uniform(draw, 200, 850), log_uniform(draw, 0.07, 0.28)
+    formants = pitch * np.sort(log_uniform(draw, 1.3, 9, 3))
+    breath, leap, tilt = draw.uniform(0.1, 0.9), draw.uniform(0.2, 0.8), draw.uniform(0.3, 1.0)
+    pause = length + log_uniform(draw, 0.06, 0.8)
+    barks = np.zeros(take.n_samples)
+    for onset in _onsets(take, 0.8 * pause, 1.6 * pause):
+        bark = take.part(length * take.clip.uniform(0.8, 1.2))
+        course = np.sin(np.pi * np.linspace(0.1, 1, bark.n_samples) ** 0.7)
+        frequency = pitch * take.clip.uniform(0.9, 1.1) * (1 + leap * course)
+        voice = _voice(bark, frequency, formants, breath=breath, tilt=tilt)
+        _add(barks, take.clip.uniform(0.5, 1) * voice, onset, rate)
+    return barks
+
+
+def power_tool(take: Take) -> np.ndarray:
+    """(N,) a motor that whines up to its speed and down, and the grinding of what it cuts."""
+    draw, rate = take.recording, take.sample_rate
+    pitch, inertia = log_uniform(draw, 180, 1500), log_uniform(draw, 0.06, 0.5)
+    running = take.clip.uniform() < 0.5
+    start = 0 if running else take.clip.uniform(0, take.latest_start)
+    stop = take.duration + take.latest_start * take.clip.uniform(-1, 1)
+    trigger = (take.time >= start) & (take.time < stop)
+    speed = running + low_pass(trigger * 1.0 - running, cutoff=0.16 / inertia, sample_rate=rate)
+    load = take.clip.uniform(0, 0.12) * np.sin(2 * np.pi * take.clip.uniform(0.2, 1.5) * take.time)
+    frequency = pitch * np.maximum(speed * (1 + load), 0.05)
+    partials = np.arange(1, 41)
+    strengths = partials ** -draw.uniform(0.2, 1.2) * draw.uniform(0.1, 1, 40)
+    whine = harmonics(frequency, strengths, sample_rate=rate)
+    teeth = log_uniform(draw, 1200, 7000, 3)
+    grind = resonate(_white(take), teeth, 0.4 * teeth, gains=[1, 1, 1], sample_rate=rate)
+    chuck = 1 + draw.uniform(0, 0.6) * np.sin(2 * np.pi * np.cumsum(frequency) / rate / 16)
+    tone = log_uniform(draw, 0.2, 2.0)
+    return (tone * whine / whine.std() + grind / grind.std()) * chuck * speed**2
+
+
+def drilling(take: Take) -> np.ndarray:
+    """(N,) a power tool; half of the drills hammer too, faster and lighter than a jackhammer."""
+    hammers = take.recording.uniform() < 0.5
+    blow_rate = log_uniform(take.recording, *HAMMER_DRILL_RATE)
+    tool = power_tool(take)
+    if not hammers:
+        return tool
+    blows = _impulses(take, _pulse_times(take, blow_rate, jitter=0.02))
+    return tool * (0.15 + decays(blows, seconds=0.3 / blow_rate, sample_rate=take.sample_rate))
+
+
+def engine_idling(take: Take) -> np.ndarray:
+    """(N,) cylinders that fire in turn, no two alike, into low resonances; clatter and rush."""
+    draw, rate = take.recording, take.sample_rate
+    cylinders = draw.uniform(0.5, 1.3, draw.choice([3, 4, 6]))
+    times = _pulse_times(take, log_uniform(draw, *FIRING_RATE), jitter=draw.uniform(0.01, 0.06))
+    fires = _impulses(take, times, np.resize(cylinders, len(times)))
+    strokes = decays(fires, seconds=log_uniform(draw, 0.004, 0.02), sample_rate=rate)
+    body = np.array(
+        [log_uniform(draw, 45, 120), log_uniform(draw, 100, 300), draw.uniform(250, 700)]
+    )
+    thump = resonate(strokes, body, 0.4 * body, gains=draw.uniform(0.2, 1, 3), sample_rate=rate)
+    valves = log_uniform(draw, 700, 5000, 2)
+    hiss = _white(take, slope=0.7)
+    clatter = resonate(hiss * (0.15 + strokes), valves, 0.6 * valves, sample_rate=rate)
+    rush = low_pass(hiss, cutoff=log_uniform(draw, 150, 900), sample_rate=rate)
+    clatter_level, rush_level = log_uniform(draw, 0.05, 0.8), log_uniform(draw, 0.1, 1.2)
+    parts = ((thump, 1), (clatter, clatter_level), (rush, rush_level))
+    return sum(level * part / part.std() for part, level in parts)
+
+
+def gun_shot(take: Take) -> np.ndarray:
+    """(N,) a blast of milliseconds, the muzzle's low thump, and the long roll of its echoes."""
+    draw, rate = take.recording, take.sample_rate
+    pause = log_uniform(draw, 0.12, 2.5)
+    onsets = _onsets(take, 0.9 * pause, 1.3 * pause)[: draw.integers(1, 6)]
+    shots = _impulses(take, onsets, take.clip.uniform(0.6, 1, len(onsets)))
+    crack = _white(take) * decays(shots, seconds=log_uniform(draw, 0.002, 0.02), sample_rate=rate)
+    roll = _white(take, slope=draw.uniform(0.3, 1.6))
+    roll = roll / roll.std() * decays(shots, seconds=log_uniform(draw, 0.06, 0.5), sample_rate=rate)
+    thump = resonate(shots, [draw.uniform(60, 180)], [60.0], sample_rate=rate)
+    return 3 * crack + log_uniform(draw, 0.2, 1.5) * roll + 0.5 * thump / np.abs(thump).max()
+
+
+def jackhammer(take: Take) -> np.ndarray:
+    """(N,) a chisel's regular blows, each a burst of noise that rings in steel and stone."""
+    draw, rate = take.recording, take.sample_rate
+    blow_rate = log_uniform(draw, *JACKHAMMER_RATE)
+    times = _pulse_times(take, blow_rate, jitter=0.03)
+    blows = _impulses(take, times, take.clip.uniform(0.7, 1, len(times)))
+    burst = decays(blows, seconds=log_uniform(draw, 0.1, 0.45) / blow_rate, sample_rate=rate)
+    steel = log_uniform(draw, 250, 6500, 5)
+    gains = log_uniform(draw, 0.2, 1, 5)
+    air = _white(take, slope=draw.uniform(0, 0.8))
+    ring = resonate(
+        burst * air, steel, draw.uniform(0.05, 0.5, 5) * steel, gains=gains, sample_rate=rate
+    )
+    exhaust = low_pass(air, cutoff=log_uniform(draw, 300, 3000), sample_rate=rate)
+    return ring / ring.std() + log_uniform(draw, 0.05, 0.6) * exhaust / exhaust.std()
+
+
+def siren(take: Take) -> np.ndarray:
+    """(N,) a tone that rises and falls slowly (wail) or fast (yelp), or alternates (hi-lo)."""
+    draw, rate = take.recording, take.sample_rate
+    kind = draw.choice(list(SIREN_PERIODS))
+    low = log_uniform(draw, 420, 850)
+    span = draw.uniform(1.25, 1.5) if kind == "hi-lo" else draw.uniform(1.6, 2.6)
+    phase = (take.time / log_uniform(draw, *SIREN_PERIODS[kind]) + take.clip.uniform()) % 1
+    if kind == "hi-lo":
+        height = low_pass((phase < 0.5).astype(float), cutoff=12, sample_rate=rate)
+    else:
+        rise, fall = np.minimum(phase / 0.6, 1), np.maximum(phase - 0.6, 0) / 0.4
+        height = (1 - np.exp(-2.5 * rise)) / (1 - np.exp(-2.5)) * (1 - fall)
+    tone = harmonics(
+        low * span**height, np.arange(1, 16) ** -draw.uniform(0.7, 2.0), sample_rate=rate
+    )
+    horn = resonate(tone, [draw.uniform(900, 2500)], [800.0], sample_rate=rate)
+    turning = 1 + draw.uniform(0, 0.4) * np.sin(2 * np.pi * draw.uniform(0.2, 2) * take.time)
+    return (0.4 * tone + horn) * turning
+
+
+def street_music(take: Take) -> np.ndarray:
+    """(N,) chords of one key with a melody above, plucked or bowed, and at times a drum."""
+    draw, rate = take.recording, take.sample_rate
+    root, beat = log_uniform(draw, 110, 260), log_uniform(draw, 0.2, 0.6)
+    ring, timbre = log_uniform(draw, 0.1, 1.5), np.arange(1, 25) ** -draw.uniform(0.8, 2.2)
+    vibrato = 1 + draw.uniform(0, 0.012) * np.sin(2 * np.pi * draw.uniform(4, 7) * take.time)
+    position = take.time / beat + take.clip.uniform(0, 16)
+    beats = position.astype(int)
+    count = np.arange(beats[-1] + 1)
+    chords = np.asarray(CHORDS)[draw.integers(len(CHORDS), size=5)][count // 4 % 5]  # (beats, 3)
+    melody = chords[count, draw.integers(0, 3, 16)[count % 16]] + 12
+    music = np.zeros(take.n_samples)
+    levels = (*draw.uniform(0.3, 1, 3), draw.uniform(0.5, 2))
+    for semitones, level in zip((*chords.T, melody), levels, strict=True):
+        pitch = (root * 2 ** (semitones / 12))[beats] * vibrato
+        music += level * harmonics(pitch, timbre, sample_rate=rate, phase=draw.uniform())
+    since = (position - beats) * beat  # seconds from the last beat
+    music *= np.exp(-since / ring) * np.minimum(since / 0.008, 1)
+    drum = _white(take) * np.exp(-(position % 2) * beat / 0.04) * draw.choice([0, 0.3, 1.0])
+    return music + drum * music.std()
+
+
+SOURCES: dict[str, Callable[[Take], np.ndarray]] = {
+    "air_conditioner": air_conditioner,
+    "car_horn": car_horn,
+    "children_playing": children_playing,
+    "dog_bark": dog_bark,
+    "drilling": drilling,
+    "engine_idling": engine_idling,
+    "gun_shot": gun_shot,
+    "jackhammer": jackhammer,
+    "siren": siren,
+    "street_music": street_music,
+}

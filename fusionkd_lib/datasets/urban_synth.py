@@ -1,0 +1,339 @@
+"""Urban synth: a dataset with UrbanSound8K's ten classes that needs no download.
+
+Every clip is made when it is read, from the physical models of `urban_sources`, placed in a room,
+on a street, at a level. A recording is one draw of a source, a room, a street and a microphone;
+several clips come from each, and folds share no recording. A sound is drawn from the seed and from
+its own place in the table: not from what was read before it, nor from how many others there are.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from scipy.signal import fftconvolve
+
+from fusionkd_lib.datasets.clips import Clips
+from fusionkd_lib.datasets.urban_sources import (
+    SOURCES,
+    Take,
+    coloured_noise,
+    harmonics,
+    log_uniform,
+    low_pass,
+    power_tool,
+)
+from fusionkd_lib.errors import InputError
+
+VERSION = "1"  # of the generator: a new one for every change that a listener could hear
+CLASSES = tuple(SOURCES)
+CLIPS_PER_RECORDING = 3
+SCENES_PER_LOCATION = 4
+SNR = (0.0, 24.0)  # dB, the source's loudest 50 ms over the street's
+LEVEL = (-36.0, -14.0)  # dB re full scale, root mean square
+DISTRACTION = 0.3  # the chance that a recording has a second source
+SOFTER = (10.0, 24.0)  # dB by which the second source is softer than the first
+SHORTEST = 0.25  # seconds: one honk, one bark
+LOWEST_RATE = 8000
+
+# SONYC-UST's coarse tags -> (sources, weight of being drawn, shortest and longest event as shares
+# of the scene)
+TAGS = {
+    "engine": ((SOURCES["engine_idling"], SOURCES["air_conditioner"]), 0.30, (0.5, 1.0)),
+    "machinery-impact": ((SOURCES["jackhammer"],), 0.13, (0.25, 0.8)),
+    "non-machinery-impact": ((SOURCES["gun_shot"],), 0.11, (0.15, 0.3)),
+    "powered-saw": ((power_tool,), 0.10, (0.25, 0.7)),
+    "alert-signal": ((SOURCES["siren"], SOURCES["car_horn"]), 0.14, (0.2, 0.8)),
+    "music": ((SOURCES["street_music"],), 0.08, (0.4, 1.0)),
+    "human-voice": ((SOURCES["children_playing"],), 0.20, (0.2, 0.9)),
+    "dog": ((SOURCES["dog_bark"],), 0.07, (0.15, 0.6)),
+}
+N_EVENTS = (0.08, 0.27, 0.33, 0.22, 0.10)  # chances of 0, 1, ... 4 events in a scene
+
+_CLIPS, _SCENES = range(2)
+_SOURCE, _DISTRACTOR, _STREET, _ROOM, _LEVEL, _LAYOUT, _EVENTS = range(7)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a clip stands in the table, which is all that its sound depends on."""
+
+    kind: int
+    seed: int
+    fold: int
+    label: int
+    recording: int
+    clip: int
+
+    def generator(self, part: int, *, of_clip: bool, stream: int = 0) -> np.random.Generator:
+        """Chance of one part (source, street, ...), for the recording or for this clip of it."""
+        # Always the same number of integers: a SeedSequence cannot tell (1, 2) from (1, 2, 0).
+        clip = self.clip + 1 if of_clip else 0
+        place = (self.seed, self.kind, self.fold, self.label, self.recording, clip, part, stream)
+        return np.random.default_rng(np.random.SeedSequence(place))
+
+    def take(self, part: int, **size) -> Take:
+        """Prepare this clip's excerpt of one part; `size` is its n_samples, sample_rate, ..."""
+        return Take(
+            recording=self.generator(part, of_clip=False),
+            clip=self.generator(part, of_clip=True),
+            noise=self.generator(part, of_clip=True, stream=1),
+            **size,
+        )
+
+
+def clips(
+    *, clips_per_class: int = 24, n_folds: int = 5, duration: float = 2.0, seed: int = 0
+) -> Clips:
+    """Single sources, one of ten classes each, in folds that share no recording.
+
+    Parameters
+    ----------
+    clips_per_class
+        Clips of each class in each fold, at least 1; every third begins a new recording.
+    n_folds
+        Folds, at least 3: one to train on, one to select on, one to test on.
+    duration
+        Length of every clip in seconds, at least 0.25.
+    seed
+        At least 0; another seed is another city.
+
+    Returns
+    -------
+    Clips
+        n_folds * 10 * clips_per_class clips; `read` gives (round(duration * sample_rate),) float32.
+
+    Raises
+    ------
+    InputError
+        If a setting is out of its range.
+
+    Source
+    ------
+    Classes and their order: Salamon, Jacoby and Bello, "A dataset and taxonomy for urban sound
+    research", ACM Multimedia 2014.
+    """
+    _check_count("clips_per_class", clips_per_class, lowest=1)
+    _check_common(n_folds=n_folds, duration=duration, seed=seed)
+    places = [
+        _Place(_CLIPS, seed, fold, label, *divmod(clip, CLIPS_PER_RECORDING))
+        for fold in range(1, n_folds + 1)
+        for label in range(len(CLASSES))
+        for clip in range(clips_per_class)
+    ]
+    n_recordings = n_folds * len(CLASSES) * -(-clips_per_class // CLIPS_PER_RECORDING)
+    return Clips(
+        dataset="urban synth",
+        classes=CLASSES,
+        table=_table(places, [CLASSES[place.label] for place in places]),
+        targets=np.array([place.label for place in places], dtype=np.int64),
+        status="synthetic",
+        read=partial(_read, places, _dry_clip, duration),
+        note=f"{len(places)} clips of {duration:g} s from {n_recordings} recordings in {n_folds} "
+        "folds, all synthesised from physical models; none was recorded.",
+        recipe=f"urban_synth {VERSION} clips: clips_per_class={clips_per_class}, "
+        f"n_folds={n_folds}, duration={duration:g}, seed={seed}",
+    )
+
+
+def scenes(*, n_scenes: int = 120, n_folds: int = 5, duration: float = 4.0, seed: int = 0) -> Clips:
+    """Street scenes of none to four overlapping events with SONYC-UST's eight coarse tags.
+
+    Parameters
+    ----------
+    n_scenes
+        Scenes in each fold, at least 1; every fourth begins a new location, which has a street, a
+        room and one recording of each source of its own.
+    n_folds, duration, seed
+        As in `clips`.
+
+    Returns
+    -------
+    Clips
+        n_folds * n_scenes scenes with targets (n, 8) of 0 and 1, and their events. A source that
+        pauses (a dog between barks) is one event from its first sound on.
+
+    Raises
+    ------
+    InputError
+        If a setting is out of its range.
+
+    Source
+    ------
+    Tags: Cartwright et al., "SONYC Urban Sound Tagging (SONYC-UST): a multilabel dataset from an
+    urban acoustic sensor network", DCASE 2019.
+    """
+    _check_count("n_scenes", n_scenes, lowest=1)
+    _check_common(n_folds=n_folds, duration=duration, seed=seed)
+    places = [
+        _Place(_SCENES, seed, fold, 0, *divmod(scene, SCENES_PER_LOCATION))
+        for fold in range(1, n_folds + 1)
+        for scene in range(n_scenes)
+    ]
+    table = _table(places, ["scene"] * len(places))
+    events = pd.DataFrame(
+        [
+            (name, *event)
+            for name, place in zip(table["clip"], places, strict=True)
+            for event in _layout(place, duration)
+        ],
+        columns=["clip", "label", "onset", "offset"],
+    )
+    present = pd.crosstab(events["clip"], events["label"])
+    targets = present.reindex(index=table["clip"], columns=list(TAGS), fill_value=0)
+    return Clips(
+        dataset="urban synth scenes",
+        classes=tuple(TAGS),
+        table=table,
+        targets=targets.to_numpy(np.float32),
+        status="synthetic",
+        read=partial(_read, places, _dry_scene, duration),
+        note=f"{len(places)} scenes of {duration:g} s with {len(events)} events in {n_folds} "
+        "folds, all synthesised from physical models; none was recorded.",
+        recipe=f"urban_synth {VERSION} scenes: n_scenes={n_scenes}, n_folds={n_folds}, "
+        f"duration={duration:g}, seed={seed}",
+        events=events,
+    )
+
+
+def _table(places: list[_Place], names: list[str]) -> pd.DataFrame:
+    groups = [
+        f"{name}-f{place.fold}-r{place.recording:02d}"
+        for place, name in zip(places, names, strict=True)
+    ]
+    return pd.DataFrame(
+        {
+            "clip": [f"{group}-c{place.clip}" for group, place in zip(groups, places, strict=True)],
+            "fold": [place.fold for place in places],
+            "group": groups,
+            "path": None,
+        }
+    )
+
+
+def _read(places, dry, duration: float, index: int, sample_rate: int) -> np.ndarray:
+    """(N,) float32: the dry sources of a place in their room, on their street, at their level."""
+    _check_count("sample_rate", sample_rate, lowest=LOWEST_RATE)
+    place = places[index]
+    street = _street(
+        place.take(_STREET, n_samples=round(duration * sample_rate), sample_rate=sample_rate)
+    )
+    sources = dry(place, loudness(street, sample_rate=sample_rate), duration, sample_rate)
+    room = _room(place.generator(_ROOM, of_clip=False), sample_rate=sample_rate)
+    sound = street + fftconvolve(sources, room)[: len(street)]
+    draw = place.generator(_LEVEL, of_clip=False)
+    sound = low_pass(sound, cutoff=log_uniform(draw, 3000, 20000), sample_rate=sample_rate)
+    sound -= low_pass(sound, cutoff=log_uniform(draw, 20, 200), sample_rate=sample_rate)
+    level = draw.uniform(*LEVEL) + place.generator(_LEVEL, of_clip=True).uniform(-2, 2)
+    sound *= min(10 ** (level / 20) / sound.std(), 0.98 / np.abs(sound).max())
+    return sound.astype(np.float32)
+
+
+def loudness(sound: np.ndarray, *, sample_rate: int) -> float:
+    """Root mean square of the loudest 50 ms of a sound (N,): one bark counts as much as a drone."""
+    frame = round(0.05 * sample_rate)
+    frames = sound[: len(sound) // frame * frame].reshape(-1, frame)
+    return float(np.sqrt(np.mean(frames**2, axis=1).max()))
+
+
+def _at_level(sound: np.ndarray, level: float, *, sample_rate: int) -> np.ndarray:
+    """(N,) the sound with its loudness made `level`."""
+    return sound * (level / loudness(sound, sample_rate=sample_rate))
+
+
+def _decibels(ratio: float) -> float:
+    return 10 ** (ratio / 20)
+
+
+def _dry_clip(place: _Place, street_level: float, duration: float, sample_rate: int) -> np.ndarray:
+    """(N,) the clip's source and, in some recordings, a softer one of another class."""
+    size = {"n_samples": round(duration * sample_rate), "sample_rate": sample_rate}
+    take = place.take(_SOURCE, latest_start=0.4 * duration, **size)
+    level = street_level * _decibels(take.recording.uniform(*SNR))
+    sound = _at_level(SOURCES[CLASSES[place.label]](take), level, sample_rate=sample_rate)
+    other = place.take(_DISTRACTOR, latest_start=0.4 * duration, **size)
+    if other.recording.uniform() < DISTRACTION:
+        label = (place.label + other.recording.integers(1, len(CLASSES))) % len(CLASSES)
+        softer = level * _decibels(-other.recording.uniform(*SOFTER))
+        sound += _at_level(SOURCES[CLASSES[label]](other), softer, sample_rate=sample_rate)
+    return sound
+
+
+def _layout(place: _Place, duration: float) -> list[tuple[str, float, float]]:
+    """Draw the events of a scene: (tag, onset, offset) in seconds, each tag at most once."""
+    draw = place.generator(_LAYOUT, of_clip=True)
+    weights = np.array([weight for _, weight, _ in TAGS.values()])
+    n_events = draw.choice(len(N_EVENTS), p=N_EVENTS)
+    layout = []
+    for tag in draw.choice(list(TAGS), n_events, replace=False, p=weights / weights.sum()):
+        # Hundredths of a second: readable in a table, and lengths whose FFT is fast.
+        length = max(int(100 * duration * draw.uniform(*TAGS[tag][2])) / 100, SHORTEST)
+        onset = int(100 * draw.uniform(0, duration - length)) / 100
+        layout.append((str(tag), onset, round(onset + length, 2)))
+    return layout
+
+
+def _dry_scene(place: _Place, street_level: float, duration: float, sample_rate: int) -> np.ndarray:
+    """(N,) the scene's events, each from its onset to its offset."""
+    sound = np.zeros(round(duration * sample_rate))
+    for tag, onset, offset in _layout(place, duration):
+        start, stop = round(onset * sample_rate), round(offset * sample_rate)
+        part = _EVENTS + list(TAGS).index(tag)
+        take = place.take(part, n_samples=stop - start, sample_rate=sample_rate)
+        sources = TAGS[tag][0]
+        event = sources[take.recording.integers(len(sources))](take)
+        level = street_level * _decibels(take.clip.uniform(*SNR))
+        event = _at_level(event, level, sample_rate=sample_rate)
+        sound[start:stop] += _fade(event, sample_rate=sample_rate)
+    return sound
+
+
+def _fade(event: np.ndarray, *, sample_rate: int) -> np.ndarray:
+    """(N,) the event with its first 5 ms and its last 50 ms ramped, so that no cut clicks."""
+    time = np.arange(len(event)) / sample_rate
+    return event * np.minimum(np.minimum(time / 0.005, time[::-1] / 0.05), 1)
+
+
+def _street(take: Take) -> np.ndarray:
+    """(N,) what is always there: distant traffic, a vehicle that passes now and then, mains hum."""
+    draw, time, size = take.recording, take.time, (take.n_samples, take.sample_rate)
+    traffic = coloured_noise(take.noise, *size, slope=draw.uniform(0.6, 2.0))
+    closest, width = take.clip.uniform(-3, time[-1] + 3), draw.uniform(0.4, 2)
+    passing = 1 + draw.uniform(0, 2) * np.exp(-(((time - closest) / width) ** 2))
+    pitch = np.full(take.n_samples, draw.choice([50.0, 60.0]))
+    hum = harmonics(pitch, 1 / np.arange(1, 9), sample_rate=take.sample_rate)
+    return passing * traffic / traffic.std() + log_uniform(draw, 0.01, 0.4) * hum
+
+
+def _room(draw: np.random.Generator, *, sample_rate: int) -> np.ndarray:
+    """(L,) impulse response: the direct sound, a few early reflections, a tail that dies away.
+
+    The tail is noise that decays by 60 dB in the reverberation time, and faster above 2 kHz, where
+    air and walls absorb more.
+    """
+    reverberation = round(log_uniform(draw, 0.15, 1.2), 2)
+    n_samples = round(0.7 * reverberation * sample_rate)
+    decay = np.arange(n_samples) / sample_rate * np.log(1000) / reverberation
+    tail = coloured_noise(draw, n_samples, sample_rate)
+    low = low_pass(tail, cutoff=2000, sample_rate=sample_rate)
+    damping = draw.uniform(1.2, 3)
+    tail = low * np.exp(-decay) + (tail - low) * np.exp(-damping * decay)
+    tail[: round(0.005 * sample_rate)] = 0
+    response = tail * np.sqrt(10 ** (draw.uniform(-22, -4) / 10) / np.sum(tail**2))
+    delays = np.round(log_uniform(draw, 0.004, 0.06, 5) * sample_rate).astype(int)
+    np.add.at(response, delays, draw.uniform(-0.5, 0.5, 5))
+    response[0] += 1
+    return response
+
+
+def _check_common(*, n_folds: int, duration: float, seed: int) -> None:
+    _check_count("n_folds", n_folds, lowest=3)
+    _check_count("seed", seed, lowest=0)
+    if not (isinstance(duration, int | float) and SHORTEST <= duration < float("inf")):
+        raise InputError(f"duration is {duration!r}; it must be at least {SHORTEST} seconds")
+
+
+def _check_count(name: str, value: int, *, lowest: int) -> None:
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not (whole and value >= lowest):
+        raise InputError(f"{name} is {value!r}; it must be a whole number of at least {lowest}")

@@ -1,0 +1,110 @@
+"""Equations 1 to 4 of the paper and the ramp, as pure functions.
+
+Logits are (B, K). Targets are (B,) class indices or (B, K) class probabilities for a single-label
+task, and (B, K) in [0, 1], NaN where not annotated, for a multi-label one.
+"""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fusionkd_lib.models import Output
+
+
+def classification_loss(logits: Tensor, targets: Tensor, *, multi_label: bool) -> Tensor:
+    """Categorical or binary cross-entropy, a mean over clips (and tags).
+
+    Source: Eq. 1 and the paragraph before it.
+    """
+    if not multi_label:
+        return F.cross_entropy(logits, targets)
+    annotated = ~torch.isnan(targets)
+    terms = F.binary_cross_entropy_with_logits(logits, torch.nan_to_num(targets), reduction="none")
+    return (terms * annotated).sum() / annotated.sum().clamp(min=1)
+
+
+def distillation_loss(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    *,
+    kind: str = "mse",
+    temperature: float = 3.0,
+    multi_label: bool = False,
+) -> Tensor:
+    """How far a branch's logits are from the fused classifier's.
+
+    Parameters
+    ----------
+    kind
+        ``mse`` over clips and classes (section IV-D); ``l2``, the mean norm that Eq. 2 writes;
+        ``kl``, T^2 KL(teacher || student) of Hinton et al. 2015, of Bernoullis where multi-label.
+
+    Source: Eq. 2, one term of its sum.
+    """
+    if kind == "mse":
+        return F.mse_loss(student_logits, teacher_logits)
+    if kind == "l2":
+        return torch.linalg.vector_norm(student_logits - teacher_logits, dim=1).mean()
+    student, teacher = student_logits / temperature, teacher_logits / temperature
+    divergence = _bernoulli_kl if multi_label else _categorical_kl
+    return temperature**2 * divergence(student, teacher)
+
+
+def _categorical_kl(student: Tensor, teacher: Tensor) -> Tensor:
+    log_student, log_teacher = F.log_softmax(student, dim=1), F.log_softmax(teacher, dim=1)
+    return F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)
+
+
+def _bernoulli_kl(student: Tensor, teacher: Tensor) -> Tensor:
+    positive = torch.sigmoid(teacher)
+    divergence = positive * (F.logsigmoid(teacher) - F.logsigmoid(student))
+    divergence = divergence + (1 - positive) * (F.logsigmoid(-teacher) - F.logsigmoid(-student))
+    return divergence.mean()
+
+
+def ramp(progress: float) -> float:
+    """Sigmoid-shaped ramp-up exp(-5 (1 - i)^2), i clipped to [0, 1] (section IV-D)."""
+    return math.exp(-5 * (1 - min(max(progress, 0.0), 1.0)) ** 2)
+
+
+def ramp_progress(epoch: int, n_epochs: int) -> float:
+    """Return i of the ramp: 0 in the first epoch, 1 in the last of the ramp."""
+    return min(epoch / (n_epochs - 1), 1.0) if n_epochs > 1 else 1.0
+
+
+def classification_terms(
+    output: Output, targets: Tensor, *, multi_label: bool
+) -> dict[str, Tensor]:
+    """One cross-entropy a classifier; their sum is Eq. 1 of a branch, Eq. 3 of a fused network."""
+    return {
+        f"ce_{name}": classification_loss(logits, targets, multi_label=multi_label)
+        for name, logits in output.logits_by_head().items()
+    }
+
+
+def distillation_terms(
+    output: Output,
+    *,
+    kind: str = "mse",
+    temperature: float = 3.0,
+    detach_teacher: bool = True,
+    multi_label: bool = False,
+) -> dict[str, Tensor]:
+    """One distillation loss a branch; their sum is L_KD (Eq. 2)."""
+    teacher = output.logits.detach() if detach_teacher else output.logits
+    return {
+        f"kd_{name}": distillation_loss(
+            branch.logits, teacher, kind=kind, temperature=temperature, multi_label=multi_label
+        )
+        for name, branch in output.branches.items()
+    }
+
+
+def total_loss(terms: Mapping[str, Tensor], *, kd_weight: float = 0.0) -> Tensor:
+    """L = L_CE + lambda L_KD (Eq. 4), of terms named ``ce_...`` and ``kd_...``."""
+    cross_entropy = sum(term for name, term in terms.items() if name.startswith("ce_"))
+    distillation = sum(term for name, term in terms.items() if name.startswith("kd_"))
+    return cross_entropy + kd_weight * distillation

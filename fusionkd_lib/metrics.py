@@ -1,0 +1,180 @@
+"""How good the scores are: accuracy, the official AUPRC of DCASE 2019 Task 5, and how sure of it.
+
+Single-label targets are (n,) class indices, multi-label ones (n, K) with NaN where not annotated;
+scores are (n, K), of any kind for one label and in [0, 1] for many.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from fusionkd_lib.auprc import (
+    Counts,
+    check_tags,
+    count,
+    macro_auprc,
+    micro_auprc,
+    per_class_auprc,
+)
+from fusionkd_lib.challenge import evaluate_sonyc, read_predictions
+from fusionkd_lib.errors import InputError
+
+__all__ = [
+    "accuracy",
+    "bootstrap_interval",
+    "choose_thresholds",
+    "confusion",
+    "evaluate_sonyc",
+    "macro_auprc",
+    "micro_auprc",
+    "per_class_auprc",
+    "per_class_recall",
+    "read_predictions",
+]
+
+
+def accuracy(targets: np.ndarray, scores: np.ndarray) -> float:
+    """Return the share in [0, 1] of clips whose highest score is their class's.
+
+    Parameters
+    ----------
+    targets
+        (n,) class indices.
+    scores
+        (n, K); of equal highest scores the first class is taken.
+
+    Raises
+    ------
+    InputError
+        If the shapes do not fit, a target is no class, or a score is NaN.
+    """
+    targets, scores = _check_classes(targets, scores)
+    return float((scores.argmax(axis=1) == targets).mean())
+
+
+def confusion(targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Count clips: (K, K) int64, a row a true class, a column a predicted one.
+
+    Parameters and errors are those of `accuracy`.
+    """
+    targets, scores = _check_classes(targets, scores)
+    n_classes = scores.shape[1]
+    pairs = targets * n_classes + scores.argmax(axis=1)
+    return np.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes)
+
+
+def per_class_recall(targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Return the accuracy on the clips of each class: (K,), NaN for a class without clips.
+
+    Parameters and errors are those of `accuracy`.
+    """
+    matrix = confusion(targets, scores)
+    clips = matrix.sum(axis=1)
+    return np.where(clips > 0, matrix.diagonal() / np.maximum(clips, 1), np.nan)
+
+
+def choose_thresholds(targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Find the threshold of each tag that maximises its F1; for validation clips only.
+
+    Parameters
+    ----------
+    targets
+        (n, K), present above 0.5, NaN is ignored.
+    scores
+        (n, K) in [0, 1].
+
+    Returns
+    -------
+    numpy.ndarray
+        (K,) in [0.01, 1]: predict a tag where its score is at least that. Of equally good ones the
+        highest; 0.5 for a tag that is never present.
+
+    Raises
+    ------
+    InputError
+        If the shapes differ, or a score is not in [0, 1].
+    """
+    targets, scores = check_tags(targets, scores)
+    tags = [count(*tag) for tag in zip(targets.T, scores.T, strict=True)]
+    return np.array([_best_threshold(counts) for counts in tags])
+
+
+def _best_threshold(counts: Counts) -> float:
+    predicted = counts.true_positives + counts.false_positives
+    f1 = 2 * counts.true_positives / np.maximum(predicted + counts.positives, 1)
+    return float(counts.thresholds[f1.argmax()]) if f1.any() else 0.5
+
+
+def bootstrap_interval(
+    metric: Callable[[np.ndarray, np.ndarray], float],
+    targets: np.ndarray,
+    scores: np.ndarray,
+    groups: np.ndarray,
+    *,
+    n_resamples: int = 500,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Estimate a percentile interval of a metric by drawing whole groups with replacement.
+
+    Clips of one recording resemble each other: drawing clips would make the interval too narrow.
+
+    Parameters
+    ----------
+    metric
+        ``metric(targets, scores)`` -> one number, such as `accuracy` or `micro_auprc`.
+    targets, scores
+        n rows each, as the metric wants them.
+    groups
+        (n,) the recording or sensor of each row.
+    n_resamples, level, seed
+        Number of draws, coverage in (0, 1), and the seed of the draws.
+
+    Returns
+    -------
+    tuple of float
+        The lower and the upper end.
+
+    Raises
+    ------
+    InputError
+        If the lengths differ, there are fewer than two groups, or a setting is out of range.
+
+    Source
+    ------
+    B. Efron and R. Tibshirani, An Introduction to the Bootstrap, 1993, chapters 8 and 13.
+    """
+    targets, scores, groups = np.asarray(targets), np.asarray(scores), np.asarray(groups)
+    if not len(targets) == len(scores) == len(groups):
+        raise InputError(
+            f"targets, scores and groups have {len(targets)}, {len(scores)} and {len(groups)} "
+            "rows; they have one row a clip."
+        )
+    if n_resamples < 1 or not 0 < level < 1:
+        raise InputError(f"n_resamples is {n_resamples}, level {level}; above 0, and in (0, 1).")
+    _, group_of = np.unique(groups, return_inverse=True)
+    rows = np.split(np.argsort(group_of, kind="stable"), np.cumsum(np.bincount(group_of))[:-1])
+    if len(rows) < 2:
+        raise InputError(f"groups has {len(rows)} recordings; resampling needs at least two.")
+    generator = np.random.default_rng(seed)
+    values = []
+    for drawn in generator.integers(len(rows), size=(n_resamples, len(rows))):
+        sample = np.concatenate([rows[group] for group in drawn])
+        values.append(metric(targets[sample], scores[sample]))
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _check_classes(targets: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    targets, scores = np.asarray(targets), np.asarray(scores)
+    if scores.ndim != 2 or targets.shape != scores.shape[:1] or not scores.size:
+        raise InputError(
+            f"targets {targets.shape} and scores {scores.shape}; they are (clips,) and (clips, "
+            "classes), not empty."
+        )
+    n_classes = scores.shape[1]
+    if not np.isin(targets, np.arange(n_classes)).all():
+        raise InputError(f"targets reach {targets.max()}; they are 0 to {n_classes - 1}.")
+    if np.isnan(scores).any():
+        raise InputError("scores hold NaN; the network diverged, or a clip was not predicted.")
+    return targets.astype(np.int64), scores

@@ -1,0 +1,219 @@
+"""The networks of the paper: `Branch`, `FusionModule`, `FusionKD` (sections III and IV-C).
+
+Axes: (B, C, F, T) before and within a trunk, (B, K) for logits. Each network returns one `Output`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fusionkd_lib.trunks import build_trunk
+
+FUSED = "fused"
+
+
+@dataclass(frozen=True)
+class Output:
+    """What every network returns.
+
+    Parameters
+    ----------
+    name
+        The representation of a branch, or ``"fused"``.
+    logits
+        (B, K)
+    feature_map
+        (B, C, f, t): M_j of a branch, or the pooled and concatenated map of the fusion module.
+    branches
+        The outputs of the branches of a fused network, by name.
+    """
+
+    name: str
+    logits: Tensor
+    feature_map: Tensor
+    branches: Mapping[str, "Output"] = field(default_factory=dict)
+
+    def logits_by_head(self) -> dict[str, Tensor]:
+        """Return the logits (B, K) of every classifier: the branches' first, the own one last."""
+        branches = {name: branch.logits for name, branch in self.branches.items()}
+        return {**branches, self.name: self.logits}
+
+
+class Normalise(nn.Module):
+    """Spectrogram (B, 1, F, T) in dB -> zero mean and unit deviation over the training clips.
+
+    The two figures are buffers, so that a saved branch takes plain dB spectrograms.
+    """
+
+    def __init__(self, mean: float = 0.0, deviation: float = 1.0) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(float(mean)))
+        self.register_buffer("deviation", torch.tensor(float(deviation)))
+
+    def forward(self, spectrogram: Tensor) -> Tensor:
+        """(B, 1, F, T) in dB -> (B, 1, F, T)."""
+        return (spectrogram - self.mean) / self.deviation
+
+
+def colour_stem() -> nn.Sequential:
+    """Two 1x1 convolutions from 1 to 3 channels, as a trunk wants (Adapa 2019, the paper's [2])."""
+    return nn.Sequential(
+        nn.BatchNorm2d(1),
+        nn.Conv2d(1, 10, kernel_size=1),
+        nn.ReLU(),
+        nn.Conv2d(10, 3, kernel_size=1),
+        nn.ReLU(),
+    )
+
+
+def classifier(n_features: int, hidden: Sequence[int], n_classes: int) -> nn.Sequential:
+    """Fully connected layers with BatchNorm and ReLU, then the logits (section IV-C)."""
+    layers = []
+    for width in hidden:
+        layers += [nn.Linear(n_features, width), nn.BatchNorm1d(width), nn.ReLU()]
+        n_features = width
+    return nn.Sequential(*layers, nn.Linear(n_features, n_classes))
+
+
+def global_average(feature_map: Tensor) -> Tensor:
+    """(B, C, f, t) -> (B, C)."""
+    return feature_map.mean(dim=(2, 3))
+
+
+class Branch(nn.Module):
+    """One representation, one network: a tagger of its own (sections III-B and IV-C).
+
+    Parameters
+    ----------
+    name
+        The representation it looks at.
+    n_classes
+        K.
+    trunk, width, weights
+        As of `build_trunk`.
+    hidden
+        Widths of the two fully connected layers.
+    tap
+        Which feature layer gives M_j, counted from the end; -1 is the last convolution.
+    normalise
+        Mean and deviation of the training clips, in dB.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        n_classes: int,
+        *,
+        trunk: str = "mobilenet_v2",
+        width: float = 1.0,
+        weights: str = "scratch",
+        hidden: Sequence[int] = (1280, 512),
+        tap: int = -1,
+        normalise: Normalise | None = None,
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.normalise = normalise or Normalise()
+        self.stem = colour_stem()
+        self.trunk, n_channels = build_trunk(trunk, width=width, weights=weights)
+        self.head = classifier(n_channels, hidden, n_classes)
+        self.tap = len(self.trunk) + tap
+
+    def forward(self, spectrogram: Tensor) -> Output:
+        """Classify spectrograms (B, 1, F, T) in dB."""
+        x = self.stem(self.normalise(spectrogram))  # (B, 3, F, T)
+        for depth, layer in enumerate(self.trunk):
+            x = layer(x)
+            if depth == self.tap:
+                feature_map = x  # (B, C_j, f_j, t_j)
+        return Output(self.name, self.head(global_average(x)), feature_map)
+
+
+class FusionModule(nn.Module):
+    """Feature maps of any number of branches -> one classifier (sections III-C and IV-C).
+
+    Parameters
+    ----------
+    channels
+        C_j of each branch.
+    n_classes
+        K.
+    hidden
+        Widths of the two fully connected layers; the paper's are 2560 and 512 for two branches.
+    fusion
+        ``gap``: pool and classify, as IV-C says; ``conv``: a convolution and a pooling layer after
+        the concatenation first, as III-C says.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        n_classes: int,
+        *,
+        hidden: Sequence[int] = (2560, 512),
+        fusion: str = "gap",
+    ) -> None:
+        super().__init__()
+        total = sum(channels)
+        self.mix = nn.Identity() if fusion == "gap" else _mixing_layers(total)
+        self.head = classifier(total, hidden, n_classes)
+
+    def forward(self, feature_maps: Sequence[Tensor]) -> Output:
+        """Classify what feature maps (B, C_j, f_j, t_j) show together."""
+        size = [min(m.shape[axis] for m in feature_maps) for axis in (2, 3)]
+        pooled = [F.adaptive_avg_pool2d(feature_map, size) for feature_map in feature_maps]
+        x = self.mix(torch.cat(pooled, dim=1))  # (B, sum C_j, f, t)
+        return Output(FUSED, self.head(global_average(x)), x)
+
+
+def _mixing_layers(n_channels: int) -> nn.Sequential:
+    # Depthwise and pointwise, as the trunks have it: a full 3x3 kernel over 2560 channels alone
+    # would hold 59 million weights.
+    return nn.Sequential(
+        nn.Conv2d(n_channels, n_channels, 3, padding=1, groups=n_channels, bias=False),
+        nn.Conv2d(n_channels, n_channels, 1, bias=False),
+        nn.BatchNorm2d(n_channels),
+        nn.ReLU(),
+        nn.AvgPool2d(2, ceil_mode=True),
+    )
+
+
+class FusionKD(nn.Module):
+    """Branches and the fusion module that teaches them (Fig. 1).
+
+    Parameters
+    ----------
+    branches
+        Pretrained branches, in the order of the representations.
+    fusion
+        The module over their feature maps.
+    """
+
+    def __init__(self, branches: Sequence[Branch], fusion: FusionModule) -> None:
+        super().__init__()
+        self.branches = nn.ModuleDict({branch.name: branch for branch in branches})
+        self.fusion = fusion
+
+    def forward(self, spectrograms: Mapping[str, Tensor]) -> Output:
+        """Classify clips, given their spectrograms (B, 1, F_j, T) by representation."""
+        branches = {name: branch(spectrograms[name]) for name, branch in self.branches.items()}
+        fused = self.fusion([output.feature_map for output in branches.values()])
+        return Output(FUSED, fused.logits, fused.feature_map, branches)
+
+
+def tap_channels(branch: Branch, *, n_bins: int = 64, n_frames: int = 64) -> int:
+    """Return C_j, the channel count of a branch's feature map M_j."""
+    was_training = branch.training
+    branch.eval()
+    with torch.no_grad():
+        n_channels = branch(torch.zeros(1, 1, n_bins, n_frames)).feature_map.shape[1]
+    branch.train(was_training)
+    return n_channels
+
+
+def n_parameters(network: nn.Module) -> int:
+    """Return how many parameters a network trains."""
+    return sum(parameter.numel() for parameter in network.parameters())

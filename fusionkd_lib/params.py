@@ -1,0 +1,270 @@
+"""The validated description of a run: YAML in, clear errors out.
+
+A parameter file is flat, so that papermill can inject it into a chapter as it is. The only key that
+is not a parameter of one run is ``grid``: lists of values, of which every combination is a run.
+Seconds, Hz, and counts of samples, bins, clips or epochs; every default is the paper's setting or,
+where the paper is silent, our reading of it (see the appendix of the book).
+"""
+
+import ast
+import difflib
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from fusionkd_lib.errors import InputError
+
+Representation = Literal["logmel", "cqt", "gammatone", "stft"]
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+SYNTHETIC = ("urban_synth", "urban_synth_scenes")
+DATA_FOLDERS = {"urbansound8k": "UrbanSound8K", "sonyc_ust": "SONYC-UST"}
+# What else people call a key, where the spelling is too far to guess it.
+SYNONYMS = {
+    "learning_rate": "lr",
+    "sr": "sample_rate",
+    "root": "data_root",
+    "pair": "representations",
+}
+WIDTHS = {"shufflenet_v2": (0.5, 1.0), "squeezenet1_1": (1.0,)}
+N_FOLDS = {"urbansound8k": 10, "sonyc_ust": 1}
+
+
+class Params(BaseModel):
+    """Everything that decides one run; unknown keys and wrong types are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    # The clips
+    dataset: Literal["urban_synth", "urban_synth_scenes", "urbansound8k", "sonyc_ust"] = (
+        "urban_synth"
+    )
+    data_root: str | None = None  # else $FUSIONKD_DATA/<data_folder>
+    data_folder: str | None = None  # else the dataset's own name
+    data_status: Literal["real", "partial", "stand-in", "synthetic"] | None = None
+    allow_partial: bool = False
+    clips_per_class: Positive = 24  # urban_synth: in each fold
+    n_scenes: Positive = 120  # urban_synth_scenes: in each fold
+    n_folds: Annotated[int, Field(ge=3)] = 5  # urban synth
+    data_seed: Annotated[int, Field(ge=0)] = 0  # urban synth
+    sample_rate: Annotated[int, Field(ge=2000)] = 44100
+    duration: Annotated[float, Field(ge=0.05)] = 4.0
+    pad: Literal["waveform", "spectrogram"] = "waveform"
+
+    # The evaluation
+    fold: Positive = 1  # the test fold; SONYC-UST has its own split, fold 1
+    validation: Literal["next_fold", "grouped", "none"] = "next_fold"
+    val_fraction: Share = 0.1  # of the training clips, by whole recordings or sensors
+    drop_leaked: bool = True  # no training on recordings that also sit in the test fold
+    level: Literal["coarse", "fine"] = "coarse"
+    labels: Literal["any", "majority", "mean"] = "any"
+    coarse_labels: Literal["shipped", "recomputed"] = "shipped"
+
+    # The representations
+    representations: Annotated[tuple[Representation, ...], Field(min_length=1, strict=False)] = (
+        "logmel",
+        "gammatone",
+    )
+    n_fft: Annotated[int, Field(ge=16)] = 1024
+    hop_length: Positive = 512
+    n_mels: Positive = 128
+    fmin: Annotated[float, Field(ge=0)] = 20.0
+    fmax: Annotated[float, Field(gt=0)] | None = None  # else Nyquist
+    cqt_bins: Positive = 84
+    bins_per_octave: Positive = 12
+    cqt_fmin: Annotated[float, Field(gt=0)] = 32.703  # C1
+    gammatone_bands: Positive = 128
+    gammatone_method: Literal["fft", "filterbank"] = "fft"
+
+    # The networks
+    trunk: Literal["mobilenet_v2", "shufflenet_v2", "squeezenet1_1"] = "mobilenet_v2"
+    width: Annotated[float, Field(gt=0, le=2)] = 1.0
+    weights: Literal["scratch", "imagenet"] = "scratch"
+    head: Annotated[tuple[Positive, Positive], Field(strict=False)] = (1280, 512)
+    tap: Annotated[int, Field(lt=0)] = -1  # the feature layer that is M_j, from the end
+    fusion: Literal["gap", "conv"] = "gap"
+
+    # The training
+    epochs: Positive = 100
+    joint_epochs: Positive | None = None  # else as many as epochs
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    lr: Annotated[float, Field(gt=0)] = 0.01
+    lr_factor: Share = 0.1
+    patience: Annotated[int, Field(ge=0)] = 5
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    augmentation: Literal["none", "masks", "mixup"] = "none"
+    kd_weight: Annotated[float, Field(ge=0)] = 0.01
+    kd_loss: Literal["mse", "l2", "kl"] = "mse"
+    temperature: Annotated[float, Field(gt=0)] = 3.0  # of kl
+    detach_teacher: bool = True
+    ramp_epochs: Positive | None = None  # else the whole joint phase
+    select: Literal["joint", "per_head"] = "joint"
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    # The machine: what can change the last bits is part of the run
+    device: str = "auto"
+    threads: Positive = 2
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    channels_last: bool = False
+    fused_optimizer: bool = False
+    micro_batch: Annotated[int, Field(ge=2)] | None = None  # BatchNorm then sees micro-batches
+    store_dtype: Literal["float32", "float16"] = "float32"
+
+    # The notebook: which branch chapter 03 trains; else the first
+    branch: Representation | None = None
+
+    @model_validator(mode="after")
+    def _agree(self) -> "Params":
+        _refuse_impossible(self)
+        return self
+
+    @property
+    def pair(self) -> str:
+        """The representations as a row of a table names them, such as ``logmel + cqt``."""
+        return " + ".join(self.representations)
+
+    def replace(self, **changes: Any) -> "Params":
+        """Return these parameters with some changed, validated again."""
+        return make_params({**self.model_dump(exclude_defaults=True), **changes})
+
+
+def _refuse_impossible(params: Params) -> None:
+    if len(set(params.representations)) < len(params.representations):
+        raise ValueError(f"representations = {list(params.representations)} names one twice")
+    if params.branch is not None and params.branch not in params.representations:
+        allowed = ", ".join(params.representations)
+        raise ValueError(f"branch = '{params.branch}' is not of this run: use one of {allowed}")
+    n_folds = N_FOLDS.get(params.dataset, params.n_folds)
+    if params.fold > n_folds:
+        raise ValueError(f"fold = {params.fold}: {params.dataset} has folds 1 to {n_folds}")
+    if params.weights == "imagenet" and params.width != 1:
+        raise ValueError(f"width = {params.width}: ImageNet weights exist for width 1.0 alone")
+    widths = WIDTHS.get(params.trunk, (params.width,))
+    if params.width not in widths:
+        allowed = " and ".join(map(str, widths))
+        raise ValueError(f"width = {params.width}: {params.trunk} comes in width {allowed}")
+
+
+def make_params(values: Mapping[str, Any], *, source: str = "parameters") -> Params:
+    """Validate a mapping of parameters.
+
+    Parameters
+    ----------
+    values
+        Keys and plain values, as YAML gives them.
+    source
+        The file or notebook they came from, for the message.
+
+    Raises
+    ------
+    InputError
+        Naming the first wrong key, its value, what is allowed and the nearest right spelling.
+    """
+    try:
+        return Params(**values)
+    except ValidationError as error:
+        problems = error.errors()
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise InputError(f"{source}: {_sentence(problems[0])}{more}") from None
+    except TypeError:
+        raise InputError(f"{source}: a key is not text: write key: value") from None
+
+
+def _sentence(problem: dict[str, Any]) -> str:
+    key, value = str(problem["loc"][0]) if problem["loc"] else "", problem["input"]
+    kind, context = problem["type"], problem.get("ctx", {})
+    if kind == "extra_forbidden":
+        near = difflib.get_close_matches(key, Params.model_fields, n=1) or [SYNONYMS.get(key)]
+        return f"unknown key '{key}'" + (f": did you mean '{near[0]}'?" if near[0] else "")
+    if kind == "value_error":
+        return str(context["error"])
+    if kind == "literal_error":
+        near = difflib.get_close_matches(str(value), context["expected"].split("'"), n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        return f"{key} = {value!r} is not allowed: use {context['expected']}{hint}"
+    reason = problem["msg"][0].lower() + problem["msg"][1:]
+    hint = " (YAML reads 1e-3 as text: write 1.0e-3)" if _number_as_text(value) else ""
+    return f"{key} = {value!r} is not allowed: {reason}{hint}"
+
+
+def _number_as_text(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and float(value) is not None
+    except ValueError:
+        return False
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a parameter file as a mapping, not yet validated.
+
+    Raises
+    ------
+    InputError
+        Where there is no such file, or it is no YAML mapping.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", None)
+        where = f" in line {line + 1}" if line is not None else ""
+        raise InputError(f"{path}: is not YAML{where}: write one key: value a line") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: holds no parameters: write one key: value a line")
+    return values
+
+
+def load_params(path: str | Path) -> list[Params]:
+    """Read a parameter file: one run, or every combination of its ``grid``.
+
+    Raises
+    ------
+    InputError
+        Naming the file, the key and the way out.
+    """
+    values = read_yaml(path)
+    grid = values.pop("grid", {})
+    if not isinstance(grid, dict) or not all(isinstance(v, list) and v for v in grid.values()):
+        raise InputError(f"{path}: grid = {grid!r} must give a list of values for each key")
+    twice = sorted(set(grid) & set(values))
+    if twice:
+        raise InputError(f"{path}: '{twice[0]}' stands both alone and in the grid: keep one")
+    combinations = itertools.product(*grid.values())
+    return [
+        make_params({**values, **dict(zip(grid, combination, strict=True))}, source=str(path))
+        for combination in combinations
+    ]
+
+
+def notebook_params(namespace: Mapping[str, Any]) -> Params:
+    """Validate a chapter's parameters, those that papermill injected included.
+
+    papermill only warns of a parameter that the notebook does not know; here it is refused.
+
+    Parameters
+    ----------
+    namespace
+        The notebook's ``globals()``.
+
+    Raises
+    ------
+    InputError
+        As `make_params`.
+    """
+    injected = [
+        target.id
+        for cell in namespace.get("In", [])
+        if cell.startswith("# Parameters\n")
+        for statement in ast.parse(cell).body
+        if isinstance(statement, ast.Assign)
+        for target in statement.targets
+        if isinstance(target, ast.Name)
+    ]
+    names = [name for name in (*Params.model_fields, *injected) if name in namespace]
+    return make_params({name: namespace[name] for name in names}, source="this notebook")

@@ -1,0 +1,39 @@
+"""torchvision's classification models, also beside a torch without CUDA.
+
+A CUDA-linked torchvision cannot load its compiled operators there, and then fails at import, on the
+two detection operators whose behaviour it describes ("operator torchvision::nms does not exist").
+No classification model calls them, so their bare schemas are enough.
+"""
+
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+
+import torch
+
+SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+
+# A schema lives as long as the library object that declared it.
+_declared: list[torch.library.Library] = []
+
+
+def classification_models() -> ModuleType:
+    """Return ``torchvision.models``, with the missing operators declared where that is needed."""
+    if not _declared and not _operators_load():
+        library = torch.library.Library("torchvision", "DEF")
+        for operator in ("nms", "qnms"):
+            library.define(operator + SCHEMA)
+        _declared.append(library)
+    from torchvision import models
+
+    return models
+
+
+def _operators_load() -> bool:
+    for folder in find_spec("torchvision").submodule_search_locations:
+        for compiled in Path(folder).glob("_C*.so"):
+            try:
+                torch.ops.load_library(str(compiled))
+            except OSError:
+                return False
+    return True
