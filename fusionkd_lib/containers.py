@@ -68,6 +68,10 @@ def _sound_file(stream: BinaryIO, path: Path) -> soundfile.SoundFile:
     _check_ogg(stream, path)
     try:
         return soundfile.SoundFile(_checked_wav(stream, path))
+    except TypeError:  # soundfile's answer to a headerless .raw file
+        raise InputError(
+            f"{path} cannot be read as audio (it has no header); convert it to WAV."
+        ) from None
     except soundfile.LibsndfileError as error:
         raise InputError(
             f"{path} cannot be read as audio ({reason(error)}); "

@@ -313,10 +313,14 @@ def judge(
             figures[name] = metrics.summary(scores["targets"], values)
             if len(split.validation):
                 figures[name]["thresholds"] = metrics.choose_thresholds(
-                    data.targets[split.validation], on_validation[name]
+                    _as_tags(data.targets[split.validation], data.n_classes), on_validation[name]
                 ).tolist()
             weights[name] = _weights_of(model, name)
     return {"metrics": figures, "scores": scores, "weights": weights}
+
+
+def _as_tags(targets: np.ndarray, n_classes: int) -> np.ndarray:
+    return targets if targets.ndim == 2 else np.eye(n_classes)[targets]
 
 
 def _scores(

@@ -21,6 +21,7 @@ from fusionkd_lib.errors import InputError
 
 __all__ = [
     "accuracy",
+    "bootstrap",
     "bootstrap_interval",
     "choose_thresholds",
     "confusion",
@@ -30,6 +31,7 @@ __all__ = [
     "per_class_auprc",
     "per_class_recall",
     "read_predictions",
+    "summary",
 ]
 
 
@@ -105,19 +107,34 @@ def _best_threshold(counts: Counts) -> float:
     return float(counts.thresholds[f1.argmax()]) if f1.any() else 0.5
 
 
-def bootstrap_interval(
+def summary(targets: np.ndarray, scores: np.ndarray) -> dict[str, float | list[float | None]]:
+    """Return every figure of a classifier by name, for (n,) or for (n, K) targets."""
+    if np.ndim(targets) == 1:
+        recall = per_class_recall(targets, scores)
+        return {"accuracy": accuracy(targets, scores), "per_class_recall": _or_none(recall)}
+    return {
+        "micro_auprc": micro_auprc(targets, scores),
+        "macro_auprc": macro_auprc(targets, scores),
+        "per_class_auprc": _or_none(per_class_auprc(targets, scores)),
+    }
+
+
+def _or_none(values: np.ndarray) -> list[float | None]:
+    return [None if np.isnan(value) else float(value) for value in values]
+
+
+def bootstrap(
     metric: Callable[[np.ndarray, np.ndarray], float],
     targets: np.ndarray,
     scores: np.ndarray,
     groups: np.ndarray,
     *,
     n_resamples: int = 500,
-    level: float = 0.95,
     seed: int = 0,
-) -> tuple[float, float]:
-    """Estimate a percentile interval of a metric by drawing whole groups with replacement.
+) -> np.ndarray:
+    """Return a metric of samples that draw whole groups with replacement: (n_resamples,).
 
-    Clips of one recording resemble each other: drawing clips would make the interval too narrow.
+    Clips of one recording resemble each other: drawing clips would make intervals too narrow.
 
     Parameters
     ----------
@@ -127,18 +144,13 @@ def bootstrap_interval(
         n rows each, as the metric wants them.
     groups
         (n,) the recording or sensor of each row.
-    n_resamples, level, seed
-        Number of draws, coverage in (0, 1), and the seed of the draws.
-
-    Returns
-    -------
-    tuple of float
-        The lower and the upper end.
+    n_resamples, seed
+        Number of draws, and the seed that alone decides which groups are drawn.
 
     Raises
     ------
     InputError
-        If the lengths differ, there are fewer than two groups, or a setting is out of range.
+        If the lengths differ, or there are fewer than two groups.
 
     Source
     ------
@@ -150,17 +162,32 @@ def bootstrap_interval(
             f"targets, scores and groups have {len(targets)}, {len(scores)} and {len(groups)} "
             "rows; they have one row a clip."
         )
-    if n_resamples < 1 or not 0 < level < 1:
-        raise InputError(f"n_resamples is {n_resamples}, level {level}; above 0, and in (0, 1).")
     _, group_of = np.unique(groups, return_inverse=True)
     rows = np.split(np.argsort(group_of, kind="stable"), np.cumsum(np.bincount(group_of))[:-1])
     if len(rows) < 2:
         raise InputError(f"groups has {len(rows)} recordings; resampling needs at least two.")
-    generator = np.random.default_rng(seed)
-    values = []
-    for drawn in generator.integers(len(rows), size=(n_resamples, len(rows))):
-        sample = np.concatenate([rows[group] for group in drawn])
-        values.append(metric(targets[sample], scores[sample]))
+    drawn = np.random.default_rng(seed).integers(len(rows), size=(n_resamples, len(rows)))
+    samples = (np.concatenate([rows[group] for group in groups]) for groups in drawn)
+    return np.array([metric(targets[sample], scores[sample]) for sample in samples])
+
+
+def bootstrap_interval(
+    metric: Callable[[np.ndarray, np.ndarray], float],
+    targets: np.ndarray,
+    scores: np.ndarray,
+    groups: np.ndarray,
+    *,
+    n_resamples: int = 500,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Return the ends of the percentile interval of a metric, of coverage ``level``.
+
+    The other parameters, errors and the source are those of `bootstrap`.
+    """
+    if n_resamples < 1 or not 0 < level < 1:
+        raise InputError(f"n_resamples is {n_resamples}, level {level}; above 0, and in (0, 1).")
+    values = bootstrap(metric, targets, scores, groups, n_resamples=n_resamples, seed=seed)
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 

@@ -206,7 +206,9 @@ class GammatoneFilterbank(Representation):
     their F x N complex gains are kept for the latest N.
     """
 
-    def __init__(self, *, sample_rate: int, hop_length: int = 512, n_fft: int = 1024, **bands):
+    def __init__(
+        self, *, sample_rate: int, hop_length: int = 512, n_fft: int = 1024, **bands: float
+    ):
         timing = {"sample_rate": sample_rate, "hop_length": hop_length}
         fast = Gammatone(**timing, n_fft=n_fft, **bands)
         super().__init__(**timing, frequencies=fast.frequencies)
@@ -236,10 +238,9 @@ class GammatoneFilterbank(Representation):
 class ConstantQ(Representation):
     """Constant-Q transform: bins at equal musical intervals, all of the same number of cycles.
 
-    Bin k correlates the clip with an exponential at f_k under a Hann window of Q / f_k seconds,
-    L samples, with gain 2 / sqrt(L). As in librosa's ``cqt`` the clip's positive frequencies
-    count; unlike there no octave is resampled. Tables of the size of a few clips are kept for the
-    latest lengths N.
+    Bin k correlates the clip's positive frequencies with an exponential at f_k under a Hann window
+    of Q / f_k seconds, L samples, with gain 2 / sqrt(L). That is librosa's ``cqt`` without its
+    resampling of octaves. Tables of a few times the size of a clip are kept for the latest N.
 
     Parameters
     ----------
@@ -268,37 +269,30 @@ class ConstantQ(Representation):
         fmin: float = 32.703,
     ):
         _check_counts(sample_rate=sample_rate, cqt_bins=n_bins, bins_per_octave=bins_per_octave)
-        quality = float(1 / np.tanh(np.log(2) / bins_per_octave))
-        _check_top_bin(n_bins, bins_per_octave, fmin, sample_rate, quality)
+        _check_top_bin(n_bins, bins_per_octave, fmin, nyquist=sample_rate / 2)
         frequencies = fmin * 2.0 ** (np.arange(n_bins) / bins_per_octave)
         super().__init__(sample_rate=sample_rate, hop_length=hop_length, frequencies=frequencies)
         self.bins_per_octave = bins_per_octave
-        self.quality = quality
 
     def power(self, waveforms: Tensor) -> Tensor:
         """Return the power (B, n_bins, T) of float32 waveforms (B, N).
 
-        A bin of the constant-Q transform is a product of two spectra, the clip's and the window's
-        around f_k. To read it once a hop, the product is folded to ``n_columns`` frequencies before
-        it is transformed back. All columns fold alike, so an octave is one batched product.
+        A bin is the product of the clip's spectrum and the window's around f_k. To read it once a
+        hop, the product is folded to ``n_columns`` frequencies, its rows summed, before it is
+        transformed back. For an octave of bins that is one product of matrices a column.
         """
-        n_frames = 1 + waveforms.shape[-1] // self.hop_length
-        half_window = self.quality / self.frequencies[0] * self.sample_rate / 2
-        n_columns = _smooth_size(n_frames + int(half_window / self.hop_length) + 1)
-        tables = _octave_tables(
-            tuple(self.frequencies),
-            self.bins_per_octave,
-            self.quality,
-            self.sample_rate,
-            self.hop_length,
-            n_columns,
-            waveforms.device,
-        )
-        spectra = torch.fft.rfft(waveforms, n_columns * self.hop_length)
+        rate, hop_length = self.sample_rate, self.hop_length
+        n_frames = 1 + waveforms.shape[-1] // hop_length
+        half_window = _quality(self.bins_per_octave) / self.frequencies[0] * rate / 2
+        # Room for half of the longest window, because the transform is periodic.
+        n_columns = _smooth_size(n_frames + int(half_window / hop_length) + 1)
+        bins = (tuple(self.frequencies), self.bins_per_octave)
+        tables = _octave_tables(*bins, rate, hop_length, n_columns, waveforms.device)
+        spectra = torch.fft.rfft(waveforms, n_columns * hop_length)
         rows = _in_rows(spectra, n_rows=tables[-1].shape[1], n_columns=n_columns)
         folded = torch.cat([_product(rows[..., : t.shape[1]], t) for t in tables], dim=-1)
-        folded = folded.unflatten(1, (-1, 2)).permute(1, 3, 0, 2).contiguous()  # (B, F, columns, 2)
-        frames = torch.fft.ifft(torch.view_as_complex(folded))[..., :n_frames]
+        folded = folded.unflatten(1, (-1, 2)).permute(1, 3, 0, 2)  # (B, F, n_columns, 2)
+        frames = torch.fft.ifft(torch.view_as_complex(folded.contiguous()))[..., :n_frames]
         return frames.real.square() + frames.imag.square()
 
 
@@ -489,17 +483,17 @@ def _filter_responses(
     return torch.stack([torch.from_numpy(row[0]).to(torch.complex64) for row in rows]).to(device)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=16)
 def _octave_tables(
     frequencies: tuple[float, ...],
     bins_per_octave: int,
-    quality: float,
     sample_rate: int,
     hop_length: int,
     n_columns: int,
     device: torch.device,
 ) -> list[Tensor]:
     """Return for each octave the gains (n_columns, n_rows, bins) on a transform in rows."""
+    quality = _quality(bins_per_octave)
     spacing = sample_rate / (hop_length * n_columns)
     tables = []
     for first in range(0, len(frequencies), bins_per_octave):
@@ -508,6 +502,7 @@ def _octave_tables(
         n_rows = int(np.ceil(top / spacing / n_columns))
         grid = spacing * np.arange(n_rows * n_columns).reshape(n_rows, n_columns).T
         offset = (grid[..., None] / centres - 1) * quality
+        # A Hann window's transform: three of a rectangle's, one bin apart.
         hann = np.sinc(offset) + (np.sinc(offset - 1) + np.sinc(offset + 1)) / 2
         gains = hann * np.sqrt(quality * sample_rate / centres) / hop_length
         tables.append(torch.from_numpy(gains).to(device, torch.float32))
@@ -566,19 +561,21 @@ def _checked_fmax(fmin: float, fmax: float | None, sample_rate: int) -> float:
     return fmax
 
 
-def _check_top_bin(
-    n_bins: int, bins_per_octave: int, fmin: float, sample_rate: int, quality: float
-) -> None:
-    nyquist = sample_rate / 2
+def _check_top_bin(n_bins: int, bins_per_octave: int, fmin: float, *, nyquist: float) -> None:
     # A Hann window is 1.5 bins of its transform wide; half of that is above the centre.
-    edge = 1 + 0.75 / quality
+    edge = 1 + 0.75 / _quality(bins_per_octave)
     if not 0 < fmin * edge <= nyquist:
         raise InputError(f"cqt_fmin={fmin:g} must lie between 0 and {nyquist / edge:g} Hz.")
     most = 1 + int(bins_per_octave * np.log2(nyquist / (fmin * edge)))
     if n_bins > most:
-        top = fmin * 2 ** ((n_bins - 1) / bins_per_octave) * edge
+        top = fmin * 2 ** ((n_bins - 1) / bins_per_octave)
         raise InputError(
-            f"cqt_bins={n_bins} from {fmin:g} Hz, {bins_per_octave} per octave, reaches {top:.0f} "
-            f"Hz, above the Nyquist frequency {nyquist:g} Hz at sample_rate={sample_rate}; use at "
-            f"most {most}."
+            f"cqt_bins={n_bins} from {fmin:g} Hz, {bins_per_octave} per octave, ends at {top:.0f} "
+            f"Hz and reaches to {top * edge:.0f} Hz, above the Nyquist frequency {nyquist:g} Hz of "
+            f"sample_rate={2 * nyquist:g}; use at most {most}."
         )
+
+
+def _quality(bins_per_octave: int) -> float:
+    """Return Q, cycles in a window: the bands f (1 +- 1 / Q) of bins k - 1 and k + 1 just touch."""
+    return float(1 / np.tanh(np.log(2) / bins_per_octave))

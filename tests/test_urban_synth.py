@@ -131,7 +131,7 @@ def test_sound_is_finite_audible_and_within_full_scale(small, sample_rate):
         assert sound.shape == (sample_rate,)
         assert sound.dtype == np.float32
         assert np.isfinite(sound).all()
-        assert 0.002 < sound.std()
+        assert sound.std() > 0.002
         assert np.abs(sound).max() < 1
 
 
@@ -166,17 +166,16 @@ def test_siren_sweeps_within_its_range():
 
 def test_jackhammer_strikes_at_its_rate():
     for seed in range(8):
-        sound = dry("jackhammer", seed, duration=4.0)
-        envelope = frame_energies(sound, 0.002)
+        rate = np.exp(
+            np.random.default_rng([seed, 0]).uniform(*np.log(urban_sources.JACKHAMMER_RATE))
+        )
+        envelope = frame_energies(dry("jackhammer", seed, duration=4.0), 0.002)
         envelope = envelope - envelope.mean()
         correlation = np.correlate(envelope, envelope, "full")[len(envelope) - 1 :]
-        slowest, fastest = (round(500 / rate) for rate in urban_sources.JACKHAMMER_RATE)
-        lags = np.arange(int(fastest * 0.9), int(slowest * 1.1))
-        period = lags[correlation[lags].argmax()]
-        assert fastest * 0.9 <= period <= slowest * 1.1
-        assert (
-            correlation[period] > 2 * np.abs(correlation[period // 2 - 1 : period // 2 + 2]).max()
-        )
+        period = 1 / (rate * 0.002)  # in frames
+        lags = np.arange(round(0.6 * period), round(1.4 * period))
+        assert lags[correlation[lags].argmax()] == pytest.approx(period, rel=0.1)
+        assert correlation[round(period / 2)] < 0.5 * correlation[lags].max()
 
 
 def test_horn_sounds_one_of_the_stated_intervals():
@@ -208,12 +207,20 @@ def test_shot_begins_at_its_loudest_and_dies_away():
         assert energy[-3:].mean() < 0.3 * energy[0]
 
 
-def test_engine_fires_below_the_rate_of_hearing_and_hums_low():
+def test_engine_has_most_of_its_power_below_a_kilohertz():
     for seed in range(8):
         sound = dry("engine_idling", seed)
         power = np.abs(np.fft.rfft(sound)) ** 2
         frequency = np.fft.rfftfreq(len(sound), 1 / RATE)
         assert power[frequency < 1000].sum() > 0.5 * power.sum()
+
+
+@pytest.mark.parametrize("name", urban_synth.CLASSES)
+def test_source_sounds_even_at_the_lowest_rate_and_shortest_length(name):
+    for seed in range(20):
+        sound = dry(name, seed, duration=urban_synth.SHORTEST, sample_rate=urban_synth.LOWEST_RATE)
+        assert np.isfinite(sound).all()
+        assert sound.std() > 0
 
 
 def test_coloured_noise_falls_as_its_slope_says_and_keeps_its_density():
@@ -296,7 +303,7 @@ def test_scenes_hold_none_to_four_tags_and_engines_outnumber_dogs(streets):
 def test_energy_rises_at_the_onset_of_an_event_that_comes_alone(streets):
     alone = streets.targets.sum(axis=1) == 1
     events = streets.events.set_index("clip")
-    rises, falls = [], []
+    rises, loudest_inside = [], []
     for index in np.flatnonzero(alone):
         event = events.loc[streets.table["clip"][index]]
         sound = streets.read(int(index), RATE)
@@ -304,10 +311,11 @@ def test_energy_rises_at_the_onset_of_an_event_that_comes_alone(streets):
         if start > 0.3 * RATE:
             within = frame_energies(sound[start:stop]).max()
             rises.append(10 * np.log10(within / frame_energies(sound[:start]).mean()))
-        falls.append(frame_energies(sound[start:stop]).max() / frame_energies(sound).max())
+        loudest = 0.05 * frame_energies(sound).argmax()
+        loudest_inside.append(event["onset"] - 0.05 <= loudest <= event["offset"] + 0.05)
     assert len(rises) > 8
     assert np.median(rises) > 6
-    assert np.mean(np.array(falls) > 0.999) > 0.75
+    assert np.mean(loudest_inside) > 0.75
 
 
 def test_scene_without_events_is_its_street_alone(streets):
@@ -346,7 +354,7 @@ def test_impossible_settings_are_named(settings, message):
 
 
 def test_impossible_scenes_and_rates_are_named(streets):
-    with pytest.raises(InputError, match="n_scenes is 0; .* at least 1"):
+    with pytest.raises(InputError, match=r"n_scenes is 0; .* at least 1"):
         urban_synth.scenes(n_scenes=0)
-    with pytest.raises(InputError, match="sample_rate is 4000; .* at least 8000"):
+    with pytest.raises(InputError, match=r"sample_rate is 4000; .* at least 8000"):
         streets.read(0, 4000)

@@ -5,6 +5,7 @@ volunteer, a negative one the city lab's staff, 0 the truth that the staff agree
 or -1 where it was not annotated, which becomes NaN.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,7 +141,8 @@ def ground_truth(
     return agreed_truth(annotations, presence)
 
 
-def choose(parameter: str, value: str, allowed: object) -> None:
+def choose(parameter: str, value: str, allowed: Collection[str]) -> None:
+    """Raise an `InputError` that names the parameter unless its value is allowed."""
     if value not in allowed:
         raise InputError(f"{parameter} is {value!r}; it is one of {', '.join(allowed)}.")
 
@@ -177,6 +179,7 @@ def _columns(annotations: pd.DataFrame, tags: tuple[str, ...]) -> pd.DataFrame:
 
 
 def agreed_truth(annotations: pd.DataFrame, presence: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of annotator 0 in ``validate``, one for each of its clips, by file name."""
     validating = annotations["split"] == "validate"
     agreed = validating & (annotations["annotator_id"] == 0)
     truth = presence[agreed].set_axis(annotations["audio_filename"][agreed], axis=0).sort_index()

@@ -180,7 +180,8 @@ def _status(root: Path, present: pd.DataFrame, status: str | None) -> str:
     if status is not None:
         choose("status", status, STATUSES)
         return status
-    if "standin" in root.resolve().name.lower().replace("-", "").replace("_", ""):
+    names = f"{root.absolute().name} {root.resolve().name}".lower()  # a link's, and its folder's
+    if "standin" in names.replace("-", "").replace("_", ""):
         return "stand-in"
     whole = present["fold"].value_counts().to_dict() == N_CLIPS
     return "real" if whole and not files.reencoded(present["path"].tolist()) else "partial"

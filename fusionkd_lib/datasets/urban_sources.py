@@ -238,9 +238,10 @@ def children_playing(take: Take) -> np.ndarray:
 def dog_bark(take: Take) -> np.ndarray:
     """(N,) a rough voice whose pitch leaps up and falls within each bark."""
     draw, rate = take.recording, take.sample_rate
-    pitch, length = log_uniform(draw, 200, 850), log_uniform(draw, 0.07, 0.28)
-    formants = pitch * np.sort(log_uniform(draw, 1.3, 9, 3))
-    breath, leap, tilt = draw.uniform(0.1, 0.9), draw.uniform(0.2, 0.8), draw.uniform(0.3, 1.0)
+    pitch, length = log_uniform(draw, 220, 700), log_uniform(draw, 0.07, 0.22)
+    # A larger dog has both the lower pitch and the lower formants.
+    formants = np.sqrt(pitch) * log_uniform(draw, [25, 50, 90], [40, 80, 150])
+    breath, leap, tilt = draw.uniform(0.3, 1.5), draw.uniform(0.3, 0.8), draw.uniform(0.3, 1.0)
     pause = length + log_uniform(draw, 0.06, 0.8)
     barks = np.zeros(take.n_samples)
     for onset in _onsets(take, 0.8 * pause, 1.6 * pause):
@@ -266,7 +267,7 @@ def power_tool(take: Take) -> np.ndarray:
     partials = np.arange(1, 41)
     strengths = partials ** -draw.uniform(0.2, 1.2) * draw.uniform(0.1, 1, 40)
     whine = harmonics(frequency, strengths, sample_rate=rate)
-    teeth = log_uniform(draw, 1200, 7000, 3)
+    teeth = log_uniform(draw, [1200, 1500, 2000], [3500, 5500, 7000])
     grind = resonate(_white(take), teeth, 0.4 * teeth, gains=[1, 1, 1], sample_rate=rate)
     chuck = 1 + draw.uniform(0, 0.6) * np.sin(2 * np.pi * np.cumsum(frequency) / rate / 16)
     tone = log_uniform(draw, 0.2, 2.0)
@@ -295,7 +296,7 @@ def engine_idling(take: Take) -> np.ndarray:
         [log_uniform(draw, 45, 120), log_uniform(draw, 100, 300), draw.uniform(250, 700)]
     )
     thump = resonate(strokes, body, 0.4 * body, gains=draw.uniform(0.2, 1, 3), sample_rate=rate)
-    valves = log_uniform(draw, 700, 5000, 2)
+    valves = log_uniform(draw, [700, 1200], [3500, 5000])
     hiss = _white(take, slope=0.7)
     clatter = resonate(hiss * (0.15 + strokes), valves, 0.6 * valves, sample_rate=rate)
     rush = low_pass(hiss, cutoff=log_uniform(draw, 150, 900), sample_rate=rate)
@@ -324,7 +325,7 @@ def jackhammer(take: Take) -> np.ndarray:
     times = _pulse_times(take, blow_rate, jitter=0.03)
     blows = _impulses(take, times, take.clip.uniform(0.7, 1, len(times)))
     burst = decays(blows, seconds=log_uniform(draw, 0.1, 0.45) / blow_rate, sample_rate=rate)
-    steel = log_uniform(draw, 250, 6500, 5)
+    steel = log_uniform(draw, [250, 500, 800, 1200, 2000], [2500, 3500, 4500, 5500, 6500])
     gains = log_uniform(draw, 0.2, 1, 5)
     air = _white(take, slope=draw.uniform(0, 0.8))
     ring = resonate(

@@ -29,10 +29,10 @@ VERSION = "1"  # of the generator: a new one for every change that a listener co
 CLASSES = tuple(SOURCES)
 CLIPS_PER_RECORDING = 3
 SCENES_PER_LOCATION = 4
-SNR = (0.0, 24.0)  # dB, the source's loudest 50 ms over the street's
-LEVEL = (-36.0, -14.0)  # dB re full scale, root mean square
+SNR = (3.0, 26.0)  # dB, the source's loudest 50 ms over the street's
+LEVEL = (-30.0, -14.0)  # dB re full scale, root mean square
 DISTRACTION = 0.3  # the chance that a recording has a second source
-SOFTER = (10.0, 24.0)  # dB by which the second source is softer than the first
+SOFTER = (12.0, 26.0)  # dB by which the second source is softer than the first
 SHORTEST = 0.25  # seconds: one honk, one bark
 LOWEST_RATE = 8000
 
@@ -224,8 +224,8 @@ def _read(places, dry, duration: float, index: int, sample_rate: int) -> np.ndar
     draw = place.generator(_LEVEL, of_clip=False)
     sound = low_pass(sound, cutoff=log_uniform(draw, 3000, 20000), sample_rate=sample_rate)
     sound -= low_pass(sound, cutoff=log_uniform(draw, 20, 200), sample_rate=sample_rate)
-    level = draw.uniform(*LEVEL) + place.generator(_LEVEL, of_clip=True).uniform(-2, 2)
-    sound *= min(10 ** (level / 20) / sound.std(), 0.98 / np.abs(sound).max())
+    level = _amplitude(draw.uniform(*LEVEL) + place.generator(_LEVEL, of_clip=True).uniform(-2, 2))
+    sound *= min(level / sound.std(), 0.98 / np.abs(sound).max())
     return sound.astype(np.float32)
 
 
@@ -241,20 +241,20 @@ def _at_level(sound: np.ndarray, level: float, *, sample_rate: int) -> np.ndarra
     return sound * (level / loudness(sound, sample_rate=sample_rate))
 
 
-def _decibels(ratio: float) -> float:
-    return 10 ** (ratio / 20)
+def _amplitude(decibels: float) -> float:
+    return 10 ** (decibels / 20)
 
 
 def _dry_clip(place: _Place, street_level: float, duration: float, sample_rate: int) -> np.ndarray:
     """(N,) the clip's source and, in some recordings, a softer one of another class."""
     size = {"n_samples": round(duration * sample_rate), "sample_rate": sample_rate}
     take = place.take(_SOURCE, latest_start=0.4 * duration, **size)
-    level = street_level * _decibels(take.recording.uniform(*SNR))
+    level = street_level * _amplitude(take.recording.uniform(*SNR))
     sound = _at_level(SOURCES[CLASSES[place.label]](take), level, sample_rate=sample_rate)
     other = place.take(_DISTRACTOR, latest_start=0.4 * duration, **size)
     if other.recording.uniform() < DISTRACTION:
         label = (place.label + other.recording.integers(1, len(CLASSES))) % len(CLASSES)
-        softer = level * _decibels(-other.recording.uniform(*SOFTER))
+        softer = level * _amplitude(-other.recording.uniform(*SOFTER))
         sound += _at_level(SOURCES[CLASSES[label]](other), softer, sample_rate=sample_rate)
     return sound
 
@@ -282,7 +282,7 @@ def _dry_scene(place: _Place, street_level: float, duration: float, sample_rate:
         take = place.take(part, n_samples=stop - start, sample_rate=sample_rate)
         sources = TAGS[tag][0]
         event = sources[take.recording.integers(len(sources))](take)
-        level = street_level * _decibels(take.clip.uniform(*SNR))
+        level = street_level * _amplitude(take.clip.uniform(*SNR))
         event = _at_level(event, level, sample_rate=sample_rate)
         sound[start:stop] += _fade(event, sample_rate=sample_rate)
     return sound

@@ -124,14 +124,18 @@ def read_metadata(path: str | Path) -> pd.DataFrame:
     """
     path = Path(path)
     metadata = files.read_table(path, COLUMNS, remedy=REMEDY)
-    files.check_rows(path, metadata, "fold", metadata["fold"].isin(FOLDS), "it is 1 to 10")
-    known = metadata["classID"].isin(range(len(CLASSES)))
+    # Read as text where a single row is no number.
+    folds = pd.to_numeric(metadata["fold"], errors="coerce")
+    classes = pd.to_numeric(metadata["classID"], errors="coerce")
+    files.check_rows(path, metadata, "fold", folds.isin(FOLDS), "it is 1 to 10")
+    known = classes.isin(range(len(CLASSES)))
     files.check_rows(path, metadata, "classID", known, "it is 0 to 9")
-    named = metadata["class"] == [CLASSES[int(index)] for index in metadata["classID"]]
+    metadata = metadata.assign(fold=folds.astype(int), classID=classes.astype(int))
+    named = metadata["class"] == [CLASSES[index] for index in metadata["classID"]]
     files.check_rows(path, metadata, "class", named, "it is not the name of that row's classID")
     once = ~metadata["slice_file_name"].duplicated()
     files.check_rows(path, metadata, "slice_file_name", once, "it stands there twice")
-    return metadata.astype({"fold": int, "classID": int})
+    return metadata
 
 
 def _expected(metadata: pd.DataFrame, root: Path) -> list[Path]:

@@ -1,0 +1,343 @@
+"""Fetching: checksums hold, archives stay in their folder, and a copy is checked file by file."""
+
+import functools
+import hashlib
+import http.server
+import io
+import json
+import shutil
+import stat
+import tarfile
+import threading
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from miniature import URBANSOUND8K_ROWS, make_sonyc_ust, make_urbansound8k
+
+from fusionkd_lib.datasets import archives, sonyc_ust, urbansound8k
+from fusionkd_lib.datasets.archives import check, fetch
+from fusionkd_lib.datasets.unpacking import extract
+from fusionkd_lib.errors import InputError
+
+
+class CountingHandler(http.server.SimpleHTTPRequestHandler):
+    """Serve files without a word, and remember which were asked for."""
+
+    def do_GET(self):
+        self.server.requested.append(self.path)
+        super().do_GET()
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def server(tmp_path):
+    """Serve the folder ``tmp_path/record`` on this machine."""
+    (tmp_path / "record").mkdir()
+    handler = functools.partial(CountingHandler, directory=str(tmp_path / "record"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.requested = []
+        server.folder = tmp_path / "record"
+        server.url = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def urbansound8k_record(server, tmp_path, monkeypatch):
+    """Serve a miniature UrbanSound8K.tar.gz, its checksum pinned."""
+    make_urbansound8k(tmp_path / "made" / "UrbanSound8K")
+    archive = server.folder / "UrbanSound8K.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(tmp_path / "made" / "UrbanSound8K", "UrbanSound8K")
+    checksum = "md5:" + hashlib.md5(archive.read_bytes()).hexdigest()
+    monkeypatch.setattr(urbansound8k, "ARCHIVES", {archive.name: checksum})
+    monkeypatch.setattr(urbansound8k, "N_CLIPS", len(URBANSOUND8K_ROWS))
+    return server
+
+
+def sha256(path: Path) -> str:
+    return "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+# Fetching
+
+
+def test_what_was_fetched_is_the_dataset(urbansound8k_record, tmp_path):
+    root = tmp_path / "data"
+    checksums = fetch("urbansound8k", root, base_url=urbansound8k_record.url, progress=False)
+    assert urbansound8k.clips(root).status == "real"
+    record = json.loads((root / "fetched.json").read_text())
+    assert record["files"] == checksums == urbansound8k.ARCHIVES
+    assert record["licence"] == "CC BY-NC 3.0"
+    assert record["source"] == urbansound8k_record.url
+    assert "Salamon" in record["citation"]
+
+
+def test_an_archive_with_the_right_checksum_is_not_fetched_again(urbansound8k_record, tmp_path):
+    root = tmp_path / "data"
+    for _ in range(2):
+        fetch("urbansound8k", root, base_url=urbansound8k_record.url, progress=False)
+    assert urbansound8k_record.requested == ["/UrbanSound8K.tar.gz"]
+    clip = root / "audio" / "fold2" / "1002-8-0-0.wav"
+    clip.unlink()
+    fetch("urbansound8k", root, base_url=urbansound8k_record.url, progress=False)
+    assert clip.is_file()
+
+
+def test_a_damaged_archive_is_fetched_again(urbansound8k_record, tmp_path):
+    root = tmp_path / "data"
+    root.mkdir()
+    (root / "UrbanSound8K.tar.gz").write_bytes(b"the half of it")
+    fetch("urbansound8k", root, base_url=urbansound8k_record.url, progress=False)
+    assert urbansound8k.clips(root).status == "real"
+
+
+def test_a_wrong_checksum_is_refused_and_nothing_is_kept(
+    urbansound8k_record, tmp_path, monkeypatch
+):
+    wrong = {"UrbanSound8K.tar.gz": "md5:" + "0" * 32}
+    monkeypatch.setattr(urbansound8k, "ARCHIVES", wrong)
+    root = tmp_path / "data"
+    with pytest.raises(InputError, match=r"does not have the checksum md5:0{32}"):
+        fetch("urbansound8k", root, base_url=urbansound8k_record.url, progress=False)
+    assert not list(root.iterdir())
+
+
+def test_a_checksum_found_at_the_first_fetch_holds_from_then_on(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(sonyc_ust, "N_CLIPS", {"train": 2, "validate": 2})
+    made = make_sonyc_ust(tmp_path / "made")
+    with tarfile.open(server.folder / "audio.tar.gz", "w:gz") as tar:
+        tar.add(made / "audio", "audio")
+    for name in ("annotations.csv", "dcase-ust-taxonomy.yaml"):
+        shutil.copy(made / name, server.folder)
+    root = tmp_path / "data"
+    checksums = fetch("sonyc_ust", root, base_url=server.url, progress=False)
+    assert checksums == {name: sha256(server.folder / name) for name in sonyc_ust.ARCHIVES}
+    assert sonyc_ust.clips(root).status == "real"
+
+    (root / "annotations.csv").unlink()
+    (server.folder / "annotations.csv").write_text("another file\n")
+    with pytest.raises(InputError, match="does not have the checksum sha256:"):
+        fetch("sonyc_ust", root, base_url=server.url, progress=False)
+
+
+def test_a_missing_file_of_the_record_is_named(server, tmp_path):
+    with pytest.raises(
+        InputError, match=r"UrbanSound8K\.tar\.gz answers 404 .*; see to the network"
+    ):
+        fetch("urbansound8k", tmp_path / "data", base_url=server.url, progress=False)
+
+
+def test_no_network_is_said(tmp_path):
+    with pytest.raises(InputError, match=r"127\.0\.0\.1:9/UrbanSound8K\.tar\.gz cannot be reached"):
+        fetch("urbansound8k", tmp_path / "data", base_url="http://127.0.0.1:9", progress=False)
+
+
+def test_a_folder_that_cannot_be_made_is_said(urbansound8k_record, tmp_path):
+    (tmp_path / "data").write_text("a file where the folder should be")
+    with pytest.raises(InputError, match="data cannot be written"):
+        fetch("urbansound8k", tmp_path / "data", base_url=urbansound8k_record.url, progress=False)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"files": 3}', "{"])
+def test_a_damaged_record_of_the_fetch_is_said(tmp_path, content):
+    (tmp_path / "fetched.json").write_text(content)
+    with pytest.raises(InputError, match=r"fetched\.json is damaged"):
+        fetch("urbansound8k", tmp_path, base_url="http://127.0.0.1:9", progress=False)
+
+
+@pytest.mark.parametrize("act", [fetch, check])
+def test_an_unknown_dataset_is_refused(tmp_path, act):
+    with pytest.raises(InputError, match="'esc50' is none of the datasets on disk: urbansound8k, "):
+        act("esc50", tmp_path)
+
+
+def test_the_records_are_the_published_ones():
+    assert urbansound8k.SOURCE == "https://zenodo.org/records/1203745"
+    assert urbansound8k.ARCHIVES == {"UrbanSound8K.tar.gz": "md5:9aa69802bbf37fb986f71ec1483a196e"}
+    assert sonyc_ust.SOURCE == "https://zenodo.org/records/2590742"
+
+
+# Unpacking
+
+
+def make_tar(path: Path, *members: tarfile.TarInfo) -> Path:
+    with tarfile.open(path, "w:gz") as tar:
+        for member in members:
+            member.size = 5 if member.isfile() else 0
+            tar.addfile(member, io.BytesIO(b"hello"))
+    return path
+
+
+def make_zip(path: Path, name: str, *, mode: int = stat.S_IFREG) -> Path:
+    entry = zipfile.ZipInfo(name)
+    entry.external_attr = (mode | 0o644) << 16
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(entry, "hello")
+    return path
+
+
+def link(kind: bytes, target: str) -> tarfile.TarInfo:
+    member = tarfile.TarInfo("audio/link")
+    member.type, member.linkname = kind, target
+    return member
+
+
+@pytest.mark.parametrize(
+    "name", ["audio/fold1/a.wav", "./audio/fold1/a.wav", "top/audio/fold1/a.wav"]
+)
+@pytest.mark.parametrize("suffix", ["tar.gz", "zip"])
+def test_files_are_unpacked_below_the_folder(tmp_path, name, suffix):
+    archive = tmp_path / f"a.{suffix}"
+    make_zip(archive, name) if suffix == "zip" else make_tar(archive, tarfile.TarInfo(name))
+    extract(archive, tmp_path / "data", strip="top")
+    assert (tmp_path / "data" / "audio" / "fold1" / "a.wav").read_text() == "hello"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../out.wav", "audio/../../out.wav", "/tmp/out.wav", "audio\\..\\..\\out.wav", "C:/out.wav"],
+)
+@pytest.mark.parametrize("suffix", ["tar.gz", "zip"])
+def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path, name, suffix):
+    archive = tmp_path / f"a.{suffix}"
+    make_zip(archive, name) if suffix == "zip" else make_tar(archive, tarfile.TarInfo(name))
+    with pytest.raises(InputError, match=rf"a\.{suffix} (holds .* leads out|is damaged or unsafe)"):
+        extract(archive, tmp_path / "data")
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [archive.name]
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
+@pytest.mark.parametrize("target", ["/etc/passwd", "../..", "audio/a.wav"])
+def test_a_link_in_a_tar_is_refused(tmp_path, kind, target):
+    archive = make_tar(tmp_path / "a.tar.gz", tarfile.TarInfo("audio/a.wav"), link(kind, target))
+    with pytest.raises(InputError, match="audio/link is a link"):
+        extract(archive, tmp_path / "data")
+    assert not (tmp_path / "data" / "audio" / "link").exists()
+
+
+@pytest.mark.parametrize("kind", [tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE])
+def test_a_device_in_a_tar_is_refused(tmp_path, kind):
+    with pytest.raises(InputError, match=r"is damaged or unsafe .*special"):
+        extract(make_tar(tmp_path / "a.tar.gz", link(kind, "")), tmp_path / "data")
+
+
+def test_a_link_in_a_zip_is_refused(tmp_path):
+    archive = make_zip(tmp_path / "a.zip", "audio/link", mode=stat.S_IFLNK)
+    with pytest.raises(InputError, match="audio/link is a link"):
+        extract(archive, tmp_path / "data")
+
+
+@pytest.mark.parametrize("suffix", ["tar.gz", "zip"])
+def test_a_link_that_lies_in_the_folder_already_is_not_followed_out(tmp_path, suffix):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "audio").symlink_to(tmp_path / "elsewhere")
+    archive, name = tmp_path / f"a.{suffix}", "audio/a.wav"
+    make_zip(archive, name) if suffix == "zip" else make_tar(archive, tarfile.TarInfo(name))
+    with pytest.raises(InputError, match=r"leads out|unsafe"):
+        extract(archive, tmp_path / "data")
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+@pytest.mark.parametrize("suffix", ["tar.gz", "zip"])
+def test_a_damaged_archive_is_said(tmp_path, suffix, share):
+    archive, name = tmp_path / f"a.{suffix}", "audio/a.wav"
+    make_zip(archive, name) if suffix == "zip" else make_tar(archive, tarfile.TarInfo(name))
+    archive.write_bytes(archive.read_bytes()[: int(archive.stat().st_size * share)])
+    with pytest.raises(InputError, match=rf"a\.{suffix} (is damaged|cannot be unpacked)"):
+        extract(archive, tmp_path / "data")
+
+
+def test_a_file_that_is_there_whole_is_kept_and_a_broken_one_replaced(tmp_path):
+    members = tarfile.TarInfo("audio/a.wav"), tarfile.TarInfo("audio/b.wav")
+    archive = make_tar(tmp_path / "a.tar.gz", *members)
+    (tmp_path / "data" / "audio").mkdir(parents=True)
+    whole, broken = tmp_path / "data" / "audio" / "a.wav", tmp_path / "data" / "audio" / "b.wav"
+    whole.write_text("HELLO")
+    broken.write_text("he")
+    extract(archive, tmp_path / "data")
+    assert whole.read_text() == "HELLO"
+    assert broken.read_text() == "hello"
+
+
+def test_a_full_disk_is_said(tmp_path, monkeypatch):
+    archive = make_tar(tmp_path / "a.tar.gz", tarfile.TarInfo("audio/a.wav"))
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfileobj", full)
+    with pytest.raises(InputError, match=r"cannot be unpacked .*No space left.*; free space"):
+        extract(archive, tmp_path / "data")
+
+
+# Checking
+
+
+def test_a_whole_copy_is_whole(tmp_path):
+    report = check("urbansound8k", make_urbansound8k(tmp_path / "data"))
+    assert report.whole
+    assert (report.expected, report.found) == (4, 4)
+    assert report.parts == {"fold1": "2", "fold2": "1", "fold10": "1"}
+    assert str(report).endswith("4 clips\n  fold1 2, fold2 1, fold10 1")
+
+
+def test_missing_broken_and_unexpected_files_are_named(tmp_path):
+    audio = make_urbansound8k(tmp_path / "data") / "audio"
+    (audio / "fold1" / "1001-3-0-1.wav").unlink()
+    broken = audio / "fold2" / "1002-8-0-0.wav"
+    broken.write_bytes(broken.read_bytes()[:100])
+    (audio / "fold10" / "1003-0-0-0.wav").write_text("no sound")
+    (audio / "fold1" / "holiday.mp3").touch()
+    (audio / "fold1" / ".DS_Store").touch()  # the published archive has them
+    report = check("urbansound8k", tmp_path / "data")
+    assert not report.whole
+    assert report.missing == ["audio/fold1/1001-3-0-1.wav"]
+    assert report.broken == [
+        "audio/fold2/1002-8-0-0.wav: is truncated (56 of 3,200 bytes are there); copy or fetch it "
+        "again.",
+        "audio/fold10/1003-0-0-0.wav: cannot be read as audio (Format not recognised); convert it "
+        "to WAV or fetch it again.",
+    ]
+    assert report.unexpected == ["audio/fold1/holiday.mp3"]
+    assert report.parts["fold1"] == "1 of 2"
+    assert "1 missing, the first audio/fold1/1001-3-0-1.wav" in str(report)
+
+
+def test_a_report_can_be_written_as_json(tmp_path):
+    report = check("sonyc_ust", make_sonyc_ust(tmp_path / "data"))
+    written = json.loads(json.dumps(report.as_dict()))
+    assert written["whole"] is True
+    assert written["parts"] == {"train": "2", "validate": "2"}
+    assert written["dataset"] == "SONYC-UST"
+
+
+def test_a_folder_without_the_metadata_cannot_be_checked(tmp_path):
+    with pytest.raises(InputError, match=r"UrbanSound8K\.csv does not exist"):
+        check("urbansound8k", tmp_path)
+
+
+def test_any_module_with_the_same_constants_can_be_fetched(server, tmp_path, monkeypatch):
+    (server.folder / "notes.csv").write_text("a\n1\n")
+    dataset = SimpleNamespace(
+        NAME="Notes",
+        SOURCE=server.url,
+        LICENCE="CC0",
+        CITATION="Nobody.",
+        ARCHIVES={"notes.csv": None},
+        ARCHIVE_ROOT="",
+    )
+    monkeypatch.setitem(archives.DATASETS, "notes", dataset)
+    with pytest.raises(InputError, match=r"/files/notes\.csv answers 404"):  # as at the record
+        fetch("notes", tmp_path / "data", progress=False)
+    fetch("notes", tmp_path / "data", base_url=server.url, progress=False)
+    assert (tmp_path / "data" / "notes.csv").read_text() == "a\n1\n"

@@ -1,0 +1,241 @@
+"""Reading: what libsndfile reads comes as mono float32 at the rate asked for, or a clear error."""
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from fusionkd_lib.audio import find_audio, fit_length, index_audio, load_mono, read_header
+from fusionkd_lib.errors import InputError
+
+FORMATS = {
+    "pcm8.wav": {"subtype": "PCM_U8"},
+    "pcm16.wav": {"subtype": "PCM_16"},
+    "pcm24.wav": {"subtype": "PCM_24"},
+    "pcm32.wav": {"subtype": "PCM_32"},
+    "float.wav": {"subtype": "FLOAT"},
+    "double.wav": {"subtype": "DOUBLE"},
+    "ms_adpcm.wav": {"subtype": "MS_ADPCM"},
+    "ima_adpcm.wav": {"subtype": "IMA_ADPCM"},
+    "law.wav": {"subtype": "ULAW"},
+    "extensible.wav": {"format": "WAVEX"},
+    "tone.rf64": {"format": "RF64"},
+    "tone.w64": {},
+    "tone.aiff": {},
+    "tone.au": {},
+    "tone.flac": {},
+    "tone.ogg": {},
+    "opus.ogg": {"subtype": "OPUS"},
+    "tone.mp3": {},
+}
+
+
+def tone(seconds: float, sample_rate: int, *, frequency: float = 440.0) -> np.ndarray:
+    return 0.5 * np.sin(
+        2 * np.pi * frequency * np.arange(round(seconds * sample_rate)) / sample_rate
+    )
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_gives_the_tone_that_was_written(tmp_path, name):
+    written = tone(0.5, 48000)
+    soundfile.write(tmp_path / name, written, 48000, **FORMATS[name])
+    waveform = load_mono(tmp_path / name, sample_rate=48000)
+    assert waveform.dtype == np.float32
+    assert waveform.ndim == 1
+    assert abs(len(waveform) - len(written)) <= 1024  # ADPCM fills its last block
+    assert np.corrcoef(waveform[: len(written)], written)[0, 1] > 0.99
+
+
+@pytest.mark.parametrize("file_rate", [8000, 11025, 22050, 44100, 48000, 96000, 192000])
+@pytest.mark.parametrize("seconds", [0.05, 1.0])
+def test_resampling_keeps_duration_and_pitch(tmp_path, file_rate, seconds):
+    soundfile.write(tmp_path / "tone.wav", tone(seconds, file_rate, frequency=1000), file_rate)
+    waveform = load_mono(tmp_path / "tone.wav", sample_rate=16000)
+    assert abs(len(waveform) - seconds * 16000) <= 1
+    peak = np.abs(np.fft.rfft(waveform * np.hanning(len(waveform)))).argmax()
+    assert peak * 16000 / len(waveform) == pytest.approx(1000, abs=16000 / len(waveform))
+
+
+def test_a_tone_above_the_new_nyquist_does_not_alias(tmp_path):
+    soundfile.write(
+        tmp_path / "tone.wav", tone(1.0, 44100, frequency=15000), 44100, subtype="FLOAT"
+    )
+    assert np.abs(load_mono(tmp_path / "tone.wav", sample_rate=16000)[1000:-1000]).max() < 1e-4
+
+
+@pytest.mark.parametrize("n_channels", [1, 2, 5, 16])
+def test_channels_are_averaged(tmp_path, n_channels):
+    gains = np.linspace(0.1, 1.0, n_channels)
+    soundfile.write(tmp_path / "many.wav", tone(0.1, 8000)[:, None] * gains, 8000, subtype="FLOAT")
+    waveform = load_mono(tmp_path / "many.wav", sample_rate=8000)
+    np.testing.assert_allclose(waveform, tone(0.1, 8000) * gains.mean(), atol=1e-6)
+
+
+def test_float_files_louder_than_full_scale_are_kept(tmp_path):
+    soundfile.write(tmp_path / "loud.wav", 100 * tone(0.1, 8000), 8000, subtype="FLOAT")
+    assert load_mono(tmp_path / "loud.wav", sample_rate=8000).max() == pytest.approx(50, rel=1e-3)
+
+
+@pytest.mark.parametrize(("n_before", "n_after"), [(3, 5), (5, 3), (4, 4)])
+def test_fit_length_pads_with_zeros_or_cuts_at_the_end(n_before, n_after):
+    waveform = np.arange(1, n_before + 1, dtype=np.float32)
+    fitted = fit_length(waveform, n_after)
+    assert fitted.dtype == np.float32
+    assert fitted.tolist() == (waveform.tolist() + [0.0] * n_after)[:n_after]
+
+
+def test_fit_length_does_not_share_memory():
+    waveform = np.ones(4, dtype=np.float32)
+    fit_length(waveform, 4)[:] = 0
+    assert waveform.tolist() == [1, 1, 1, 1]
+
+
+def test_a_clip_is_found_by_its_stem_and_the_original_before_a_copy(tmp_path):
+    for name in ("a.ogg", "a.WAV", "b.flac", "._b.wav", "notes.txt"):
+        (tmp_path / name).touch()
+    assert index_audio(tmp_path) == {"a": tmp_path / "a.WAV", "b": tmp_path / "b.flac"}
+    assert find_audio(tmp_path, "b") == tmp_path / "b.flac"
+    with pytest.raises(InputError, match="no sound file named notes"):
+        find_audio(tmp_path, "notes")
+
+
+def test_a_missing_folder_holds_no_clips(tmp_path):
+    assert index_audio(tmp_path / "fold1") == {}
+
+
+def test_read_header_agrees_with_libsndfile(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.ones((300, 2)), 22050)
+    assert read_header(tmp_path / "a.wav") == (300, 22050, 2)
+
+
+@pytest.mark.parametrize("riff_and_data_size", [0, 0xFFFFFFFF, 0x7FFFF024])
+def test_a_streamed_wav_is_read_to_its_end(tmp_path, riff_and_data_size):
+    path = tmp_path / "streamed.wav"
+    soundfile.write(path, tone(0.1, 8000), 8000)
+    content = bytearray(path.read_bytes())
+    size = struct.pack("<I", riff_and_data_size)
+    content[4:8] = content[40:44] = size
+    path.write_bytes(content)
+    np.testing.assert_allclose(load_mono(path, sample_rate=8000), tone(0.1, 8000), atol=1e-4)
+
+
+def test_a_chunk_after_the_data_is_no_truncation(tmp_path):
+    path = tmp_path / "tagged.wav"
+    soundfile.write(path, tone(0.1, 8000), 8000)
+    path.write_bytes(path.read_bytes() + b"LIST\x04\x00\x00\x00INFO")
+    assert len(load_mono(path, sample_rate=8000)) == 800
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9])
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_cut_file_is_truncated(tmp_path, name, share):
+    path = tmp_path / name
+    noise = np.random.default_rng(0).normal(0, 0.1, 96000)
+    soundfile.write(path, noise, 48000, **FORMATS[name])
+    path.write_bytes(path.read_bytes()[: round(path.stat().st_size * share)])
+    with pytest.raises(InputError, match=rf"{name} is truncated \(.*\); copy or fetch it again\."):
+        load_mono(path, sample_rate=48000)
+
+
+def empty(path: Path) -> None:
+    path.touch()
+
+
+def no_frames(path: Path) -> None:
+    soundfile.write(path, np.zeros(0), 8000)
+
+
+def text(path: Path) -> None:
+    path.write_text("This is a letter, not a sound. " * 20)
+
+
+def silence(path: Path) -> None:
+    soundfile.write(path, np.zeros(800), 8000)
+
+
+def opposed_channels(path: Path) -> None:
+    soundfile.write(path, tone(0.1, 8000)[:, None] * [1, -1], 8000, subtype="FLOAT")
+
+
+def not_a_number(path: Path) -> None:
+    soundfile.write(path, np.array([0.1, np.nan, 0.1]), 8000, subtype="FLOAT")
+
+
+def infinite(path: Path) -> None:
+    soundfile.write(path, np.array([0.1, -np.inf, 0.1]), 8000, subtype="FLOAT")
+
+
+def header_only(path: Path) -> None:
+    path.write_bytes(b"RIFF")
+
+
+@pytest.mark.parametrize(
+    ("make", "fault"),
+    [
+        (lambda path: None, "does not exist"),
+        (Path.mkdir, "is a folder"),
+        (empty, r"is empty \(0 bytes\)"),
+        (no_frames, "holds no samples"),
+        (text, "cannot be read as audio"),
+        (header_only, "cannot be read as audio"),
+        (silence, "is silent"),
+        (opposed_channels, "is silent"),
+        (not_a_number, "NaN or infinite"),
+        (infinite, "NaN or infinite"),
+    ],
+)
+def test_a_bad_file_is_named_with_its_fault_and_the_way_out(tmp_path, make, fault):
+    path = tmp_path / "clip.wav"
+    make(path)
+    with pytest.raises(InputError, match=rf"clip\.wav .*{fault}.*; .*\.$") as error:
+        load_mono(path, sample_rate=16000)
+    assert "\n" not in str(error.value)
+
+
+def test_an_unnamed_raw_file_is_no_audio(tmp_path):
+    (tmp_path / "clip.raw").write_bytes(bytes(100))
+    with pytest.raises(InputError, match=r"clip\.raw cannot be read as audio"):
+        load_mono(tmp_path / "clip.raw", sample_rate=16000)
+
+
+def test_a_flac_without_its_length_says_so(tmp_path):
+    path = tmp_path / "piped.flac"
+    soundfile.write(path, tone(0.1, 8000), 8000)
+    content = bytearray(path.read_bytes())
+    content[21] &= 0xF0  # STREAMINFO's 36 bits of total samples: 0 is unknown
+    content[22:26] = bytes(4)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="does not say how long it is"):
+        load_mono(path, sample_rate=8000)
+
+
+def test_a_header_cannot_ask_for_memory_that_the_file_does_not_fill(tmp_path):
+    path = tmp_path / "boastful.flac"
+    soundfile.write(path, tone(0.1, 8000), 8000)
+    content = bytearray(path.read_bytes())
+    content[21] |= 0x0F
+    content[22:26] = b"\xff\xff\xff\xf0"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="is truncated"):
+        load_mono(path, sample_rate=8000)
+
+
+def test_one_sample_is_too_short_to_resample(tmp_path):
+    soundfile.write(tmp_path / "click.wav", np.array([0.5]), 192000)
+    with pytest.raises(InputError, match="too short"):
+        load_mono(tmp_path / "click.wav", sample_rate=8000)
+
+
+@pytest.mark.parametrize("sample_rate", [0, -1])
+def test_the_rate_is_above_zero(tmp_path, sample_rate):
+    with pytest.raises(InputError, match=f"sample_rate is {sample_rate}"):
+        load_mono(tmp_path / "clip.wav", sample_rate=sample_rate)
+
+
+def test_real_clips_are_whole(shared_data):
+    paths = sorted((shared_data / "UrbanSound8K" / "audio" / "fold1").iterdir())[::40]
+    for path in paths:
+        assert load_mono(path, sample_rate=22050).shape == (88200,)
