@@ -46,7 +46,7 @@ def opened(path: Path) -> Iterator[soundfile.SoundFile]:
         raise InputError(f"{path} does not exist; check the path or fetch the data.")
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty (0 bytes); copy or fetch it again.")
-    with _bytes(path) as stream, _sound_file(stream, path) as sound:
+    with _sound_file(_checked(path), path) as sound:
         shortened = SHORTENED.search(sound.extra_info)
         if shortened and int(shortened[2]) < int(shortened[1]) < STREAMING_SIZE:
             raise truncated(path, f"{shortened[2]} of {shortened[1]} bytes are there")
@@ -57,17 +57,9 @@ def opened(path: Path) -> Iterator[soundfile.SoundFile]:
         yield sound
 
 
-def _bytes(path: Path) -> BinaryIO:
+def _sound_file(source: Path | BinaryIO, path: Path) -> soundfile.SoundFile:
     try:
-        return path.open("rb")
-    except OSError as error:
-        raise InputError(f"{path} cannot be opened ({error.strerror}); mend that.") from error
-
-
-def _sound_file(stream: BinaryIO, path: Path) -> soundfile.SoundFile:
-    _check_ogg(stream, path)
-    try:
-        return soundfile.SoundFile(_checked_wav(stream, path))
+        return soundfile.SoundFile(source)
     except TypeError:  # soundfile's answer to a headerless .raw file
         raise InputError(
             f"{path} cannot be read as audio (it has no header); convert it to WAV."
@@ -79,26 +71,38 @@ def _sound_file(stream: BinaryIO, path: Path) -> soundfile.SoundFile:
         ) from error
 
 
-def _checked_wav(stream: BinaryIO, path: Path) -> BinaryIO:
-    """Compare a WAV's data chunk with the file, which libsndfile would shorten without a word."""
+def _checked(path: Path) -> Path | BinaryIO:
+    """Return what libsndfile shall open: the path, or a streamed WAV with its header mended."""
+    try:
+        with path.open("rb") as stream:
+            _check_ogg(stream, path)
+            data = _find_wav_data(stream)
+            if data is None:
+                return path
+            position, declared, unfinished = data
+            held = path.stat().st_size - position
+            if declared == 0 and held and unfinished:
+                return _unbounded(stream, position)
+            if held < declared < STREAMING_SIZE:
+                raise truncated(path, f"{held:,} of {declared:,} bytes are there")
+            return path
+    except OSError as error:
+        raise InputError(f"{path} cannot be opened ({error.strerror}); mend that.") from error
+
+
+def _find_wav_data(stream: BinaryIO) -> tuple[int, int, bool] | None:
+    """Return where a WAV's data begin, the bytes declared, and whether its total falls short."""
     length = stream.seek(0, os.SEEK_END)
     stream.seek(0)
-    form, riff_size, kind = struct.unpack("<4sI4s", stream.read(12).ljust(12, b"\0"))
+    form, total, kind = struct.unpack("<4sI4s", stream.read(12).ljust(12, b"\0"))
     position = 12
     while form == b"RIFF" and kind == b"WAVE" and position + 8 <= length:
         stream.seek(position)
         name, size = struct.unpack("<4sI", stream.read(8))
-        position += 8
         if name == b"data":
-            held = length - position
-            if size == 0 and held and riff_size + 8 < length:
-                return _unbounded(stream, position)
-            if held < size < STREAMING_SIZE:
-                raise truncated(path, f"{held:,} of {size:,} bytes are there")
-            break
-        position += size + size % 2  # chunks begin at even offsets
-    stream.seek(0)
-    return stream
+            return position + 8, size, total + 8 < length
+        position += 8 + size + size % 2  # chunks begin at even offsets
+    return None
 
 
 def _unbounded(stream: BinaryIO, position: int) -> BinaryIO:

@@ -5,7 +5,7 @@ parameters -> clips and split -> spectrograms -> network -> fit -> scores and me
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,8 @@ def open_clips(params: Params) -> Clips:
         )
     root = data_root(params)
     if params.dataset == "urbansound8k":
-        return urbansound8k.clips(root, allow_partial=params.allow_partial)
+        clips = urbansound8k.clips(root, allow_partial=params.allow_partial)
+        return replace(clips, status=params.data_status or clips.status)
     return sonyc_ust.clips(
         root,
         level=params.level,

@@ -129,7 +129,8 @@ class Branch(nn.Module):
             x = layer(x)
             if depth == self.tap:
                 feature_map = x  # (B, C_j, f_j, t_j)
-        return Output(self.name, self.head(global_average(x)), feature_map)
+        # Losses want full precision, also where autocast computed the network in half of it.
+        return Output(self.name, self.head(global_average(x)).float(), feature_map)
 
 
 class FusionModule(nn.Module):
@@ -166,7 +167,7 @@ class FusionModule(nn.Module):
         size = [min(m.shape[axis] for m in feature_maps) for axis in (2, 3)]
         pooled = [F.adaptive_avg_pool2d(feature_map, size) for feature_map in feature_maps]
         x = self.mix(torch.cat(pooled, dim=1))  # (B, sum C_j, f, t)
-        return Output(FUSED, self.head(global_average(x)), x)
+        return Output(FUSED, self.head(global_average(x)).float(), x)
 
 
 def _mixing_layers(n_channels: int) -> nn.Sequential:

@@ -46,7 +46,7 @@ class Params(BaseModel):
     )
     data_root: str | None = None  # else $FUSIONKD_DATA/<data_folder>
     data_folder: str | None = None  # else the dataset's own name
-    data_status: Literal["real", "partial", "stand-in", "synthetic"] | None = None
+    data_status: Literal["stand-in"] | None = None  # what a copy cannot say of itself
     allow_partial: bool = False
     clips_per_class: Positive = 24  # urban_synth: in each fold
     n_scenes: Positive = 120  # urban_synth_scenes: in each fold
@@ -142,6 +142,8 @@ def _refuse_impossible(params: Params) -> None:
     n_folds = N_FOLDS.get(params.dataset, params.n_folds)
     if params.fold > n_folds:
         raise ValueError(f"fold = {params.fold}: {params.dataset} has folds 1 to {n_folds}")
+    if params.dataset in SYNTHETIC and (params.data_status or params.data_root):
+        raise ValueError(f"{params.dataset} is synthesised: it takes no data_root, no data_status")
     if params.weights == "imagenet" and params.width != 1:
         raise ValueError(f"width = {params.width}: ImageNet weights exist for width 1.0 alone")
     widths = WIDTHS.get(params.trunk, (params.width,))

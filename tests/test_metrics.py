@@ -20,6 +20,7 @@ from fusionkd_lib.datasets import sonyc_ust
 from fusionkd_lib.errors import InputError
 from fusionkd_lib.metrics import (
     accuracy,
+    bootstrap,
     bootstrap_interval,
     choose_thresholds,
     confusion,
@@ -29,6 +30,7 @@ from fusionkd_lib.metrics import (
     per_class_auprc,
     per_class_recall,
     read_predictions,
+    summary,
 )
 
 PREDICTIONS = ("volunteer_vote_mean", "constant_half", "uniform_noise", "noisy_truth")
@@ -425,6 +427,24 @@ def test_the_same_seed_gives_the_same_interval():
         micro_auprc, targets, scores, np.arange(200) // 4, n_resamples=50, seed=1
     )
     assert first == again != other
+
+
+def test_two_systems_are_resampled_alike():
+    targets, scores = random_tags(12)
+    groups = np.arange(200) // 4
+    first = bootstrap(micro_auprc, targets, scores, groups, n_resamples=20)
+    better = bootstrap(micro_auprc, targets, scores + targets * 0.01, groups, n_resamples=20)
+    assert first.shape == (20,)
+    assert (better > first).all()  # in every single draw: the same groups
+
+
+def test_a_summary_is_json_whatever_the_targets():
+    targets, scores = random_tags(13)
+    assert json.loads(json.dumps(summary(targets, scores)))["micro_auprc"] == micro_auprc(
+        targets, scores
+    )
+    one_class = summary(np.array([0, 0]), np.eye(2))
+    assert json.loads(json.dumps(one_class)) == {"accuracy": 0.5, "per_class_recall": [0.5, None]}
 
 
 def test_500_resamples_of_the_validation_sets_size_are_quick():

@@ -69,9 +69,11 @@ def _validation(
 
 
 def _held_out_groups(groups: np.ndarray, params: Params) -> list[str]:
-    """Draw whole groups until they hold the wanted share of the clips."""
+    """Draw whole groups at random that together hold at most the wanted share of the clips."""
     names, counts = np.unique(groups, return_counts=True)
-    order = np.random.default_rng(params.seed).permutation(len(names))
-    # At least one group on either side.
-    enough = np.searchsorted(np.cumsum(counts[order]), params.val_fraction * counts.sum()) + 1
-    return list(names[order[: min(int(enough), len(names) - 1)]])
+    room, held_out = params.val_fraction * counts.sum(), []
+    for index in np.random.default_rng(params.seed).permutation(len(names)):
+        if counts[index] <= room:
+            held_out.append(names[index])
+            room -= counts[index]
+    return held_out or [names[counts.argmin()]]
