@@ -5,33 +5,22 @@ pair.
 """
 
 import ast
-import logging
 import shutil
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import jupytext
 import nbformat
-import papermill
-from papermill.exceptions import PapermillExecutionError
-from traitlets.config import Config
 
+from fusionkd_lib import chapters
 from fusionkd_lib.errors import InputError
 from fusionkd_lib.features import build_representations
 from fusionkd_lib.params import Params
-from fusionkd_lib.runs import NOTEBOOK, Run, project_root
+from fusionkd_lib.runs import NOTEBOOK, Run
 
 BRANCH_CHAPTER = "03_branch_pretraining"
 FUSION_CHAPTER = "04_fusion_and_distillation"
-
-# Sockets in the file system: nothing of a notebook is to be heard on the network.
-KERNEL = Config({"KernelManager": {"transport": "ipc"}})
-
-# It warns of each parameter that a chapter leaves at its default; ours are validated.
-logging.getLogger("papermill").setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True)
@@ -75,29 +64,12 @@ def plan(settings: Iterable[Params]) -> list[Node]:
 
 
 def execute(node: Node) -> None:
-    """Have papermill execute the run's chapter; the notebook gets its name when it is through.
-
-    Raises
-    ------
-    InputError
-        Naming the notebook, its cell and the message, where a cell fails.
-    """
+    """Have papermill execute the run's chapter; the notebook gets its name when it is through."""
     node.run.folder.mkdir(parents=True, exist_ok=True)
     partial = node.run.folder / f"partial-{NOTEBOOK}"
-    notebook = chapter(node.chapter)
-    try:
-        papermill.execute_notebook(
-            notebook,
-            partial,
-            parameters=_injected(node.params, notebook),
-            progress_bar=False,
-            log_output=True,
-            config=KERNEL,
-        )
-    except PapermillExecutionError as error:
-        raise InputError(
-            f"{partial}, cell {error.exec_count}: {error.ename}: {error.evalue}"
-        ) from None
+    notebook = chapters.read(node.chapter)
+    values = _injected(node.params, notebook)
+    chapters.execute(notebook, partial, parameters=values, show_output=True)
     partial.replace(node.run.folder / NOTEBOOK)
 
 
@@ -108,21 +80,6 @@ def _injected(params: Params, notebook: nbformat.NotebookNode) -> dict[str, Any]
     every = params.model_dump(mode="json")
     changed = params.model_dump(mode="json", exclude_defaults=True)
     return {key: value for key, value in every.items() if key in own or key in changed}
-
-
-def chapter(name: str) -> nbformat.NotebookNode:
-    """Return a chapter of the book as a notebook."""
-    return jupytext.read(project_root() / "book" / f"{name}.py")
-
-
-def write_notebooks(folder: Path) -> list[Path]:
-    """Write every chapter as ``.ipynb``, for papermill and other readers of notebooks."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for source in sorted((project_root() / "book").glob("*.py")):
-        paths.append(folder / f"{source.stem}.ipynb")
-        jupytext.write(jupytext.read(source), paths[-1])
-    return paths
 
 
 def run_all(

@@ -1,4 +1,4 @@
-"""The command line: ``fusionkd run | table``.
+"""The command line: ``fusionkd run | table | book``.
 
 Exit status: 0 done, 1 something handed in cannot be used (one sentence, no traceback), 2 usage.
 """
@@ -58,3 +58,39 @@ def table(as_json: bool, runs: Path | None) -> None:
         click.echo("\n\n".join(t.to_markdown() for t in found))
     else:
         raise InputError(f"{root} holds no finished pair: try fusionkd run params/quick/*.yaml")
+
+
+@main.group()
+def book() -> None:
+    """Make the book's chapters into notebooks and pages."""
+
+
+@book.command("notebooks")
+def book_notebooks() -> None:
+    """Write every chapter as .ipynb into outputs/notebooks."""
+    from fusionkd_lib import chapters
+    from fusionkd_lib.runs import outputs_root
+
+    for path in chapters.write_notebooks(outputs_root() / "notebooks"):
+        click.echo(path)
+
+
+@book.command("executed")
+@click.argument("names", nargs=-1)
+def book_executed(names: tuple[str, ...]) -> None:
+    """Execute every chapter, or those NAMED, and keep the copies that are committed."""
+    from fusionkd_lib import chapters
+    from fusionkd_lib.runs import project_root
+
+    for name in names or [source.stem for source in chapters.sources()]:
+        click.echo(chapters.execute_copy(name, project_root() / "outputs" / "executed"))
+
+
+@book.command("tables")
+def book_tables() -> None:
+    """Execute chapter 05 over the finished runs and render it as a page."""
+    from fusionkd_lib import chapters
+    from fusionkd_lib.runs import outputs_root
+
+    path = chapters.execute_copy("05_the_tables", outputs_root() / "book")
+    click.echo(chapters.render(path))

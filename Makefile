@@ -1,0 +1,43 @@
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+NBVAL := $(BIN)/pytest -p no:cacheprovider --nbval-lax --nbval-current-env --nbval-cell-timeout=300
+
+.DEFAULT_GOAL := help
+.PHONY: help install lab book test notebooks executed clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(READY) ## set up .venv from the lock of exact versions
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 4))' || \
+	  { echo "Python 3.11.4 or newer is needed: make PYTHON=/path/to/python3"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --requirement requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+lab: $(READY) ## open the book in JupyterLab
+	$(BIN)/jupyter lab book
+
+book: $(READY) ## train all pairs on the embedded data and render Tables I to III
+	$(BIN)/fusionkd run params/quick/*.yaml
+	$(BIN)/fusionkd table
+	$(BIN)/fusionkd book tables
+
+test: $(READY) ## ruff, pytest, and every executed chapter again with nbval
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pytest
+	FUSIONKD_OUTPUTS=$$(mktemp -d) $(NBVAL) outputs/executed
+
+notebooks: $(READY) ## write the chapters as .ipynb, for papermill
+	$(BIN)/fusionkd book notebooks
+
+executed: $(READY) ## execute every chapter and keep the copies that are committed
+	FUSIONKD_OUTPUTS=$$(mktemp -d) $(BIN)/fusionkd book executed
+
+clean: ## remove the environment and every run
+	rm -rf .venv outputs/runs outputs/features outputs/notebooks outputs/book

@@ -1,0 +1,116 @@
+"""The book's sources as notebooks: read, executed, cleaned for the repository, rendered.
+
+A chapter is a py:percent script under ``book/``. Its executed copy under ``outputs/executed/`` is
+written by `execute_copy` alone; it is what readers see on GitHub and what nbval compares with.
+"""
+
+import logging
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import nbformat
+import papermill
+from nbconvert import HTMLExporter
+from papermill.exceptions import PapermillExecutionError
+from traitlets.config import Config
+
+from fusionkd_lib.errors import InputError
+from fusionkd_lib.runs import project_root
+
+# Sockets in the file system: nothing of a notebook is to be heard on the network.
+KERNEL = Config({"KernelManager": {"transport": "ipc"}})
+MAX_BYTES = 1_000_000
+
+# papermill warns of each parameter that a chapter leaves at its default; ours are validated.
+logging.getLogger("papermill").setLevel(logging.ERROR)
+
+
+def sources() -> list[Path]:
+    """Return the chapters, in the order of the book."""
+    return sorted((project_root() / "book").glob("*.py"))
+
+
+def read(name: str) -> nbformat.NotebookNode:
+    """Return a chapter as a notebook, its cells named by their place."""
+    notebook = jupytext.read(project_root() / "book" / f"{name}.py")
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{number:02d}"
+    return notebook
+
+
+def write_notebooks(folder: Path) -> list[Path]:
+    """Write every chapter as ``.ipynb``, for papermill and other readers of notebooks."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{source.stem}.ipynb" for source in sources()]
+    for path in paths:
+        nbformat.write(read(path.stem), path)
+    return paths
+
+
+def execute(
+    notebook: nbformat.NotebookNode,
+    path: Path,
+    *,
+    parameters: Mapping[str, Any] | None = None,
+    show_output: bool = False,
+) -> nbformat.NotebookNode:
+    """Have papermill execute a notebook and save it cell by cell.
+
+    Raises
+    ------
+    InputError
+        Naming the notebook, the cell and the message, where a cell fails.
+    """
+    try:
+        return papermill.execute_notebook(
+            notebook,
+            path,
+            parameters=dict(parameters or {}),
+            progress_bar=False,
+            stdout_file=sys.stdout if show_output else None,
+            config=KERNEL,
+        )
+    except PapermillExecutionError as error:
+        message = f"cell {error.exec_count} of {path}: {error.ename}: {error.evalue}"
+        raise InputError(message) from None
+
+
+def execute_copy(name: str, folder: Path) -> Path:
+    """Execute a chapter and keep a copy fit for the repository.
+
+    Raises
+    ------
+    InputError
+        Where a cell fails, or the copy is larger than 1 MB.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.ipynb"
+    partial = path.with_suffix(".partial.ipynb")
+    notebook = clean(execute(read(name), partial))
+    partial.unlink()
+    text = nbformat.writes(notebook)
+    if len(text) > MAX_BYTES:
+        raise InputError(f"{path}: {len(text):,d} bytes executed: show fewer figures and sounds")
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Drop what differs from one execution to the next and tells a reader nothing."""
+    notebook.metadata = {"kernelspec": notebook.metadata["kernelspec"]}
+    for cell in notebook.cells:
+        kept = {key: cell.metadata[key] for key in ("tags", "mystnb") if cell.metadata.get(key)}
+        cell.metadata = kept
+        if cell.cell_type == "code":
+            cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+    return notebook
+
+
+def render(path: Path) -> Path:
+    """Write an executed notebook as one HTML page beside it."""
+    page, _ = HTMLExporter().from_filename(str(path))
+    path.with_suffix(".html").write_text(page, encoding="utf-8")
+    return path.with_suffix(".html")
