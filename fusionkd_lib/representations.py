@@ -22,6 +22,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusionkd_lib.errors import InputError
+from fusionkd_lib.filters import (
+    constant_q,
+    constant_q_gains,
+    decay_rates,
+    erb_frequencies,
+    gammatone_response,
+    mel_edges,
+    mel_weights,
+)
 
 NAMES = ("stft", "logmel", "cqt", "gammatone")
 POWER_FLOOR = 1e-10
@@ -283,7 +292,7 @@ class ConstantQ(Representation):
         """
         rate, hop_length = self.sample_rate, self.hop_length
         n_frames = 1 + waveforms.shape[-1] // hop_length
-        half_window = _quality(self.bins_per_octave) / self.frequencies[0] * rate / 2
+        half_window = constant_q(self.bins_per_octave) / self.frequencies[0] * rate / 2
         # Room for half of the longest window, because the transform is periodic.
         n_columns = _smooth_size(n_frames + int(half_window / hop_length) + 1)
         bins = (tuple(self.frequencies), self.bins_per_octave)
@@ -385,90 +394,6 @@ def compute(representations: Mapping[str, nn.Module], waveforms: Tensor) -> dict
     return spectrograms
 
 
-def mel_edges(n_mels: int, *, fmin: float, fmax: float) -> np.ndarray:
-    """Return n_mels + 2 frequencies in Hz, equally spaced in mel from fmin to fmax.
-
-    Source: Slaney, "Auditory Toolbox" (1998): linear to 1 kHz, logarithmic above.
-    """
-    linear, corner, octave = 200 / 3, 1000.0, np.log(6.4) / 27
-
-    def to_mel(frequency: float) -> float:
-        return min(frequency, corner) / linear + np.log(max(frequency, corner) / corner) / octave
-
-    mels = np.linspace(to_mel(fmin), to_mel(fmax), n_mels + 2)
-    excess = np.maximum(mels - corner / linear, 0)
-    return np.minimum(mels * linear, corner) * np.exp(excess * octave)
-
-
-def mel_weights(frequencies: np.ndarray, *, edges: np.ndarray) -> np.ndarray:
-    """Return the gains (n_mels, n_frequencies) in 1/Hz of triangular bands of unit area.
-
-    Parameters
-    ----------
-    frequencies
-        (n_frequencies,) in Hz.
-    edges
-        (n_mels + 2,) in Hz: band i rises from edge i, peaks at i + 1 and ends at i + 2.
-    """
-    lower, peak, upper = (edges[i : len(edges) - 2 + i, None] for i in range(3))
-    rising = (frequencies - lower) / (peak - lower)
-    falling = (upper - frequencies) / (upper - peak)
-    return np.maximum(0, np.minimum(rising, falling)) * 2 / (upper - lower)
-
-
-# Glasberg and Moore (1990): an auditory filter at f Hz is ERB_MINIMUM + f / ERB_QUALITY Hz wide.
-ERB_QUALITY, ERB_MINIMUM = 9.26449, 24.7
-
-
-def erb_frequencies(n_bands: int, *, fmin: float, fmax: float) -> np.ndarray:
-    """Return n_bands frequencies in Hz from fmin to just below fmax, equally spaced in ERB.
-
-    Source: Slaney, Apple technical report 35 (1993), p. 33.
-    """
-    corner = ERB_QUALITY * ERB_MINIMUM
-    fraction = np.arange(n_bands) / n_bands
-    return (fmin + corner) ** (1 - fraction) * (fmax + corner) ** fraction - corner
-
-
-def decay_rates(centres: np.ndarray) -> np.ndarray:
-    """Return b in 1/s of the gammatones t^3 exp(-b t) cos(2 pi f t) with centres f (F,) in Hz."""
-    return 1.019 * 2 * np.pi * (ERB_MINIMUM + centres / ERB_QUALITY)
-
-
-def gammatone_response(
-    frequencies: np.ndarray, *, centres: np.ndarray, sample_rate: int
-) -> np.ndarray:
-    """Return the complex response (F, n_frequencies) of the filters, of gain 1 at their centres.
-
-    Four sections of second order share a pair of poles and differ in one zero each.
-
-    Parameters
-    ----------
-    frequencies
-        (n_frequencies,) in Hz, where the response is taken.
-    centres
-        (F,) in Hz.
-    sample_rate
-        In Hz.
-
-    Source: Slaney, Apple technical report 35 (1993).
-    """
-    angle = 2 * np.pi * centres[:, None] / sample_rate
-    radius = np.exp(-decay_rates(centres)[:, None] / sample_rate)
-    slopes = np.sqrt([3 + 2**1.5, 3 - 2**1.5])
-
-    def response(point: np.ndarray) -> np.ndarray:
-        pole = radius * np.exp(1j * angle)
-        section = point / ((point - pole) * (point - pole.conj()))
-        product = section**4
-        for slope in (*slopes, *-slopes):
-            product = product * (point - radius * (np.cos(angle) + slope * np.sin(angle)))
-        return product
-
-    at_frequencies = response(np.exp(2j * np.pi * frequencies / sample_rate))
-    return at_frequencies / np.abs(response(np.exp(1j * angle)))
-
-
 @lru_cache(maxsize=1)
 def _filter_responses(
     centres: tuple[float, ...], sample_rate: int, size: int, device: torch.device
@@ -493,7 +418,7 @@ def _octave_tables(
     device: torch.device,
 ) -> list[Tensor]:
     """Return for each octave the gains (n_columns, n_rows, bins) on a transform in rows."""
-    quality = _quality(bins_per_octave)
+    quality = constant_q(bins_per_octave)
     spacing = sample_rate / (hop_length * n_columns)
     tables = []
     for first in range(0, len(frequencies), bins_per_octave):
@@ -501,10 +426,10 @@ def _octave_tables(
         top = min(centres[-1] * (1 + WINDOW_REACH / quality), sample_rate / 2)
         n_rows = int(np.ceil(top / spacing / n_columns))
         grid = spacing * np.arange(n_rows * n_columns).reshape(n_rows, n_columns).T
-        offset = (grid[..., None] / centres - 1) * quality
-        # A Hann window's transform: three of a rectangle's, one bin apart.
-        hann = np.sinc(offset) + (np.sinc(offset - 1) + np.sinc(offset + 1)) / 2
-        gains = hann * np.sqrt(quality * sample_rate / centres) / hop_length
+        gains = constant_q_gains(
+            grid[..., None], centres=centres, quality=quality, sample_rate=sample_rate
+        )
+        gains = gains / hop_length
         tables.append(torch.from_numpy(gains).to(device, torch.float32))
     return tables
 
@@ -563,7 +488,7 @@ def _checked_fmax(fmin: float, fmax: float | None, sample_rate: int) -> float:
 
 def _check_top_bin(n_bins: int, bins_per_octave: int, fmin: float, *, nyquist: float) -> None:
     # A Hann window is 1.5 bins of its transform wide; half of that is above the centre.
-    edge = 1 + 0.75 / _quality(bins_per_octave)
+    edge = 1 + 0.75 / constant_q(bins_per_octave)
     if not 0 < fmin * edge <= nyquist:
         raise InputError(f"cqt_fmin={fmin:g} must lie between 0 and {nyquist / edge:g} Hz.")
     most = 1 + int(bins_per_octave * np.log2(nyquist / (fmin * edge)))
@@ -574,8 +499,3 @@ def _check_top_bin(n_bins: int, bins_per_octave: int, fmin: float, *, nyquist: f
             f"Hz and reaches to {top * edge:.0f} Hz, above the Nyquist frequency {nyquist:g} Hz of "
             f"sample_rate={2 * nyquist:g}; use at most {most}."
         )
-
-
-def _quality(bins_per_octave: int) -> float:
-    """Return Q, cycles in a window: the bands f (1 +- 1 / Q) of bins k - 1 and k + 1 just touch."""
-    return float(1 / np.tanh(np.log(2) / bins_per_octave))
