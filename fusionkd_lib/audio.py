@@ -5,6 +5,7 @@ is. Every fault of a file is an `InputError` that names the file and the way out
 """
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,10 @@ SUFFIXES = (
 PADDING_FRAMES = 2 * 1152
 
 BLOCK_FRAMES = 1 << 20
+
+# Float files in the units of 32-bit integers are met; above this the power of a spectrogram
+# overflows.
+LOUDEST = 1e10
 
 
 def load_mono(path: str | Path, *, sample_rate: int) -> np.ndarray:
@@ -48,19 +53,39 @@ def load_mono(path: str | Path, *, sample_rate: int) -> np.ndarray:
         If the file is missing, a folder, empty, no audio, truncated, silent, or holds values that
         are not finite.
     """
+    return np.concatenate(list(stream_mono(path, sample_rate=sample_rate)))
+
+
+def stream_mono(path: str | Path, *, sample_rate: int) -> Iterator[np.ndarray]:
+    """Read a sound file of any length block by block, as `load_mono` does in one piece.
+
+    Yields
+    ------
+    numpy.ndarray
+        ``(n,)`` float32, whose concatenation is the result of `load_mono`, bit for bit.
+
+    Raises
+    ------
+    InputError
+        As `load_mono`; what only the end shows (silence, a cut) after the last block.
+    """
     if sample_rate <= 0:
         raise InputError(f"sample_rate is {sample_rate}; it is a rate in Hz, above 0.")
     path = Path(path)
-    frames, file_rate = _decode(path)  # (N, channels)
-    if not np.isfinite(frames).all():
-        raise InputError(f"{path} holds NaN or infinite samples; write it anew from its source.")
-    waveform = frames.mean(axis=1)  # (N,)
-    if not waveform.any():
-        raise InputError(f"{path} is silent: every sample is zero; record it anew or leave it out.")
-    resampled = soxr.resample(waveform, file_rate, sample_rate)  # (N,)
-    if not len(resampled):
-        raise InputError(f"{path} has only {len(frames)} samples; it is too short to be resampled.")
-    return resampled
+    with opened(path) as sound:
+        resampler = soxr.ResampleStream(sound.samplerate, sample_rate, 1, dtype="float32")
+        n_read, n_yielded, silent = 0, 0, True
+        for frames in _read_blocks(sound, path):  # (n, channels)
+            waveform = _checked(frames, path).mean(axis=1)  # (n,)
+            n_read, silent = n_read + len(waveform), silent and not waveform.any()
+            resampled = resampler.resample_chunk(waveform)  # (n,)
+            n_yielded += len(resampled)
+            yield resampled
+        _check_end(path, n_read=n_read, n_declared=sound.frames, silent=silent)
+        rest = resampler.resample_chunk(np.empty(0, dtype=np.float32), last=True)
+        if not n_yielded + len(rest):
+            raise InputError(f"{path} has only {n_read} samples; it is too short to be resampled.")
+        yield rest
 
 
 def fit_length(waveform: np.ndarray, n_samples: int) -> np.ndarray:
@@ -131,23 +156,30 @@ def read_header(path: str | Path) -> tuple[int, int, int]:
         return sound.frames, sound.samplerate, sound.channels
 
 
-def _decode(path: Path) -> tuple[np.ndarray, int]:
-    """Decode all frames ``(N, channels)`` and the rate in Hz, or say what is wrong."""
-    with opened(path) as sound:
-        frames = _read_blocks(sound, path)
-        if len(frames) + PADDING_FRAMES < sound.frames:
-            raise truncated(path, f"{len(frames):,} of {sound.frames:,} samples can be read")
-        if not len(frames):
-            raise InputError(f"{path} holds no samples; copy or fetch it again.")
-        return frames, sound.samplerate
-
-
-def _read_blocks(sound: soundfile.SoundFile, path: Path) -> np.ndarray:
+def _read_blocks(sound: soundfile.SoundFile, path: Path) -> Iterator[np.ndarray]:
     """Read to the end in blocks, so that a header that lies cannot ask for all the memory."""
-    blocks = [np.empty((0, sound.channels), dtype=np.float32)]
     try:
         while len(block := sound.read(BLOCK_FRAMES, dtype="float32", always_2d=True)):
-            blocks.append(block)
+            yield block
     except soundfile.LibsndfileError as error:
         raise truncated(path, reason(error)) from error
-    return np.concatenate(blocks)
+
+
+def _checked(frames: np.ndarray, path: Path) -> np.ndarray:
+    if not np.isfinite(frames).all():
+        raise InputError(f"{path} holds NaN or infinite samples; write it anew from its source.")
+    largest = np.abs(frames).max()
+    if largest > LOUDEST:
+        raise InputError(
+            f"{path} holds a sample of {largest:.3g}, where 1 is full scale; write it anew."
+        )
+    return frames
+
+
+def _check_end(path: Path, *, n_read: int, n_declared: int, silent: bool) -> None:
+    if n_read + PADDING_FRAMES < n_declared:
+        raise truncated(path, f"{n_read:,} of {n_declared:,} samples can be read")
+    if not n_read:
+        raise InputError(f"{path} holds no samples; copy or fetch it again.")
+    if silent:
+        raise InputError(f"{path} is silent: every sample is zero; record it anew or leave it out.")

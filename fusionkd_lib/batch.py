@@ -1,76 +1,80 @@
-"""Many runs: from parameter files to executed notebooks, each branch and each pair once.
+"""Many runs: the graph executed on Dask distributed, every run as a notebook by papermill.
 
-papermill executes chapter 03 for every branch run that is not there yet, and chapter 04 for every
-pair.
+A node's outcome is a value, not an exception: a run that failed stops what needs it and nothing
+else. What can heal, a lost worker, Dask starts again; the run goes on from its last epoch.
 """
 
 import ast
+import os
 import shutil
+import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import nbformat
+import torch
+from distributed import Client, Future, KilledWorker, LocalCluster, WorkerPlugin
 
 from fusionkd_lib import chapters
 from fusionkd_lib.errors import InputError
-from fusionkd_lib.features import build_representations
+from fusionkd_lib.experiment import open_clips
+from fusionkd_lib.features import load_spectrograms
+from fusionkd_lib.graph import Graph, Node, unfinished
 from fusionkd_lib.params import Params
-from fusionkd_lib.runs import NOTEBOOK, Run
+from fusionkd_lib.runs import NOTEBOOK, STOP_FILE, held, outputs_root
 
-BRANCH_CHAPTER = "03_branch_pretraining"
-FUSION_CHAPTER = "04_fusion_and_distillation"
+CHAPTERS = {"branch": "03_branch_pretraining", "fusion": "04_fusion_and_distillation"}
+# What a worker, perhaps on another machine, must know of the place that the command was given in.
+ENVIRONMENT = ("FUSIONKD_DATA", "FUSIONKD_OUTPUTS", STOP_FILE)
+GPU = "gpu"
 
 
 @dataclass(frozen=True)
-class Node:
-    """One notebook run: a branch's, or a pair's."""
+class Outcome:
+    """What became of a node: ``done``, ``failed``, ``skipped`` or ``stopped``, and why."""
 
-    run: Run
-    params: Params
-    branch: str | None = None
-
-    @property
-    def chapter(self) -> str:
-        """The chapter that the run executes."""
-        return BRANCH_CHAPTER if self.branch else FUSION_CHAPTER
-
-    @property
-    def is_done(self) -> bool:
-        """Whether the run is complete, its notebook included."""
-        return self.run.is_complete and (self.run.folder / NOTEBOOK).exists()
+    name: str
+    status: str
+    message: str = ""
+    seconds: float = 0.0
 
 
-def plan(settings: Iterable[Params]) -> list[Node]:
-    """Return the runs that parameters ask for, each once, branches before the pairs they are in.
-
-    Raises
-    ------
-    InputError
-        Where a run could not even begin, such as a CQT above Nyquist.
-    """
-    nodes: dict[str, Node] = {}
-    for params in settings:
-        build_representations(params)
-        for name in params.representations:
-            run = Run.of(params, branch=name)
-            nodes.setdefault(run.name, Node(run, params.replace(branch=name), name))
-    for params in settings:
-        if len(params.representations) > 1:
-            run = Run.of(params)
-            nodes.setdefault(run.name, Node(run, params.replace(branch=None)))
-    return list(nodes.values())
+def run_node(node: Node, parents: Sequence[Outcome], environment: Mapping[str, str]) -> Outcome:
+    """Do one piece of work, in whatever process Dask has chosen for it."""
+    lacking = [parent.name for parent in parents if parent.status != "done"]
+    if lacking:
+        return Outcome(node.name, "skipped", f"needs {lacking[0]}")
+    os.environ.update(environment)
+    if Path(os.environ[STOP_FILE]).exists():
+        return Outcome(node.name, "stopped")
+    started = time.perf_counter()
+    try:
+        if node.kind == "store":
+            load_spectrograms(open_clips(node.params), node.params, outputs_root() / "features")
+        else:
+            execute(node)
+    except InputError as error:
+        stopped = Path(os.environ[STOP_FILE]).exists()
+        return Outcome(node.name, "stopped" if stopped else "failed", str(error))
+    return Outcome(node.name, "done", seconds=time.perf_counter() - started)
 
 
 def execute(node: Node) -> None:
     """Have papermill execute the run's chapter; the notebook gets its name when it is through."""
-    node.run.folder.mkdir(parents=True, exist_ok=True)
-    partial = node.run.folder / f"partial-{NOTEBOOK}"
-    notebook = chapters.read(node.chapter)
-    values = _injected(node.params, notebook)
-    chapters.execute(notebook, partial, parameters=values, show_output=True)
-    partial.replace(node.run.folder / NOTEBOOK)
+    folder = node.run.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    # Of two commands that want the same run, the second one finds it done.
+    with held(folder.parent / ".locks" / f"{node.name}.notebook"):
+        if node.is_done:
+            return
+        notebook = chapters.read(CHAPTERS[node.kind])
+        partial = folder / f"partial-{NOTEBOOK}"
+        chapters.execute(notebook, partial, parameters=_injected(node.params, notebook))
+        partial.replace(folder / NOTEBOOK)
 
 
 def _injected(params: Params, notebook: nbformat.NotebookNode) -> dict[str, Any]:
@@ -82,30 +86,115 @@ def _injected(params: Params, notebook: nbformat.NotebookNode) -> dict[str, Any]
     return {key: value for key, value in every.items() if key in own or key in changed}
 
 
-def run_all(
-    nodes: list[Node], *, force: bool = False, report: Callable[[str], None] = print
-) -> list[str]:
-    """Execute what is not done yet, one run after the other; a failure does not stop the others.
+class IgnoreInterrupt(WorkerPlugin):
+    """Leave Ctrl-C to the command: a worker that shares its terminal would die of it."""
 
-    Returns
-    -------
-    list of str
-        One sentence for each run that failed.
+    def setup(self, worker: Any) -> None:
+        """Ignore the signal in the worker's process."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
+def open_client(scheduler: str | None, *, threads: int, workers: int | None) -> Iterator[Client]:
+    """Connect to a Dask scheduler, or start a local cluster sized to the machine.
+
+    Parameters
+    ----------
+    scheduler
+        Address such as ``tcp://host:8786``.
+    threads
+        Of each run; the local cluster has a worker for so many of the machine's cores.
+    workers
+        Of the local cluster, if not that many.
+
+    Raises
+    ------
+    InputError
+        Where nobody answers at the address.
     """
-    failures = []
-    for number, node in enumerate(nodes, start=1):
-        label = f"[{number}/{len(nodes)}] {node.run.name}"
-        if force:
-            shutil.rmtree(node.run.folder, ignore_errors=True)
-        if node.is_done:
-            report(f"{label}: done before")
-            continue
-        report(f"{label}: chapter {node.chapter}")
-        started = time.perf_counter()
+    if scheduler:
         try:
-            execute(node)
-            report(f"{label}: done in {time.perf_counter() - started:.0f} s")
-        except InputError as error:
-            failures.append(f"{node.run.name}: {error}")
-            report(f"{label}: failed")
-    return failures
+            client = Client(scheduler, timeout="10s")
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"--scheduler {scheduler}: no Dask scheduler answers there ({error}): start one "
+                "with dask scheduler, or leave the option out"
+            ) from None
+        with client:
+            yield client
+        return
+    n_workers = workers or max(1, (os.cpu_count() or 1) // threads)
+    resources = {GPU: 1} if torch.cuda.is_available() else None
+    # Workers only wait for kernels, so that a process each is enough, and isolates them.
+    cluster = LocalCluster(
+        n_workers=n_workers,
+        threads_per_worker=1,
+        dashboard_address=None,
+        resources=resources,
+        silence_logs="CRITICAL",
+    )
+    with cluster, Client(cluster) as client:
+        client.register_plugin(IgnoreInterrupt())
+        yield client
+
+
+def submit(graph: Graph, client: Client) -> tuple[dict[str, Future], dict[str, Outcome]]:
+    """Hand the unfinished nodes to Dask; return their futures, and the outcomes known already."""
+    todo = unfinished(graph)
+    environment = {key: os.environ[key] for key in ENVIRONMENT if key in os.environ}
+    outcomes = {name: Outcome(name, "done", "before") for name in graph if name not in todo}
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    has_gpu = any(worker.get("resources", {}).get(GPU) for worker in workers)
+    futures: dict[str, Future] = {}
+    for name, node in todo.items():
+        parents = [futures.get(need) or outcomes[need] for need in node.needs]
+        on_gpu = has_gpu and node.kind != "store" and node.params.device != "cpu"
+        futures[name] = client.submit(
+            run_node,
+            node,
+            parents,
+            environment,
+            key=f"{name}-{environment[STOP_FILE]}",
+            resources={GPU: 1} if on_gpu else None,
+        )
+    return futures, outcomes
+
+
+def outcome_of(name: str, future: Future) -> Outcome:
+    """Return a finished future's outcome; a worker that died of it again and again is a failure."""
+    try:
+        return future.result()
+    except KilledWorker:
+        return Outcome(name, "failed", "its worker died of it several times: is memory too small?")
+    except Exception as error:  # an error of ours, told without stopping the other runs
+        return Outcome(name, "failed", f"{type(error).__name__}: {error}")
+
+
+def forget(graph: Graph) -> None:
+    """Delete the runs of a graph, so that they are done again."""
+    for node in graph.values():
+        if node.kind != "store":
+            shutil.rmtree(node.run.folder, ignore_errors=True)
+
+
+@contextmanager
+def stop_file() -> Iterator[Path]:
+    """Ctrl-C once asks every run to stop after its epoch; twice stops at once."""
+    path = outputs_root().resolve() / f".stop-{os.getpid()}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    os.environ[STOP_FILE] = str(path)
+    before = signal.getsignal(signal.SIGINT)
+
+    def ask_to_stop(signal_number: int, frame: Any) -> None:
+        path.touch()
+        print("\nStopping after the epoch in progress; Ctrl-C again stops at once.", flush=True)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    signal.signal(signal.SIGINT, ask_to_stop)
+    try:
+        yield path
+    finally:
+        signal.signal(signal.SIGINT, before)
+        path.unlink(missing_ok=True)
+        del os.environ[STOP_FILE]

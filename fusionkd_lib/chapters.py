@@ -5,7 +5,6 @@ written by `execute_copy` alone; it is what readers see on GitHub and what nbval
 """
 
 import logging
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -55,7 +54,6 @@ def execute(
     path: Path,
     *,
     parameters: Mapping[str, Any] | None = None,
-    show_output: bool = False,
 ) -> nbformat.NotebookNode:
     """Have papermill execute a notebook and save it cell by cell.
 
@@ -70,7 +68,6 @@ def execute(
             path,
             parameters=dict(parameters or {}),
             progress_bar=False,
-            stdout_file=sys.stdout if show_output else None,
             config=KERNEL,
         )
     except PapermillExecutionError as error:

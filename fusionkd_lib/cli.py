@@ -1,4 +1,4 @@
-"""The command line: ``fusionkd run | table | book``.
+"""The command line: ``fusionkd run | table | book | tag | score | data``.
 
 Exit status: 0 done, 1 something handed in cannot be used (one sentence, no traceback), 2 usage.
 """
@@ -29,17 +29,57 @@ def main() -> None:
 
 @main.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--dry-run", is_flag=True, help="Print what would run, and run nothing.")
 @click.option("--force", is_flag=True, help="Do again what is done.")
-def run(files: tuple[Path, ...], force: bool) -> None:
+@click.option("--scheduler", metavar="ADDRESS", help="Of a Dask cluster; else one is started here.")
+@click.option("--workers", type=click.IntRange(min=1), help="Runs at once on the local cluster.")
+def run(
+    files: tuple[Path, ...],
+    dry_run: bool,
+    force: bool,
+    scheduler: str | None,
+    workers: int | None,
+) -> None:
     """Train the branches and pairs that parameter FILES describe, as executed notebooks."""
-    from fusionkd_lib import batch
+    from fusionkd_lib import graph as graphs
     from fusionkd_lib.params import load_params
+    from fusionkd_lib.runs import outputs_root
+    from fusionkd_lib.tables import find_runs
 
-    nodes = batch.plan([params for file in files for params in load_params(file)])
-    failures = batch.run_all(nodes, force=force, report=click.echo)
-    if failures:
-        lines = "\n".join(f"  {failure}" for failure in failures)
-        raise click.ClickException(f"{len(failures)} of {len(nodes)} runs failed:\n{lines}")
+    settings = [params for file in files for params in load_params(file)]
+    graph = graphs.plan(settings)
+    if dry_run:
+        click.echo(graphs.describe(graph, find_runs(outputs_root() / "runs")))
+        return
+    from fusionkd_lib import batch, watching
+
+    if force:
+        batch.forget(graph)
+    if not graphs.unfinished(graph):
+        click.echo(f"All {len(graph)} nodes are done; --force does them again.")
+        return
+    threads = min(params.threads for params in settings)
+    with (
+        batch.stop_file(),
+        batch.open_client(scheduler, threads=threads, workers=workers) as client,
+    ):
+        futures, outcomes = batch.submit(graph, client)
+        outcomes = watching.watch(futures, graph, outcomes)
+    _report(list(outcomes.values()))
+
+
+def _report(outcomes: list) -> None:
+    """Say what failed and where; exit with 1 unless everything is done."""
+    done = sum(outcome.status == "done" for outcome in outcomes)
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    if done == len(outcomes):
+        return
+    lines = "".join(f"\n  {outcome.name}: {outcome.message}" for outcome in failed)
+    rest = len(outcomes) - done - len(failed)
+    raise click.ClickException(
+        f"{len(failed)} of {len(outcomes)} failed, {rest} did not run; the same command goes on "
+        f"with these alone.{lines}"
+    )
 
 
 @main.command()
@@ -94,3 +134,103 @@ def book_tables() -> None:
 
     path = chapters.execute_copy("05_the_tables", outputs_root() / "book")
     click.echo(chapters.render(path))
+
+
+@main.command()
+@click.argument("run")
+@click.argument("audio", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--head", help="A branch of the run, or fused; else the run's own classifier.")
+@click.option("--windows", is_flag=True, help="Tell the scores of each window too.")
+@click.pass_context
+def tag(
+    context: click.Context, run: str, audio: tuple[Path, ...], head: str | None, windows: bool
+) -> None:
+    """Tag AUDIO files with a trained RUN, a folder or a name: one JSON object a line."""
+    from fusionkd_lib.tagging import load_tagger, tag_file
+
+    tagger, all_tagged = load_tagger(run, head), True
+    for path in audio:
+        try:
+            click.echo(json.dumps(tag_file(tagger, path, windows=windows), ensure_ascii=False))
+        except InputError as error:
+            click.echo(f"Error: {error}", err=True)
+            all_tagged = False
+    context.exit(0 if all_tagged else 1)
+
+
+@main.group()
+def score() -> None:
+    """Evaluate prediction files as a challenge does."""
+
+
+@score.command("sonyc-ust")
+@click.option("--predictions", required=True, type=click.Path(path_type=Path))
+@click.option("--annotations", required=True, type=click.Path(path_type=Path))
+@click.option("--taxonomy", required=True, type=click.Path(path_type=Path))
+@click.option("--level", required=True, type=click.Choice(["coarse", "fine"]))
+@click.option("--json", "as_json", is_flag=True, help="Print plain data.")
+def score_sonyc_ust(
+    predictions: Path, annotations: Path, taxonomy: Path, level: str, as_json: bool
+) -> None:
+    """Evaluate predictions of the validation clips as DCASE 2019 Task 5 does."""
+    from fusionkd_lib.challenge import evaluate_sonyc, read_predictions
+    from fusionkd_lib.datasets.sonyc_labels import read_annotations, read_taxonomy
+
+    figures = evaluate_sonyc(
+        read_predictions(predictions),
+        read_annotations(annotations),
+        read_taxonomy(taxonomy),
+        level,
+    )
+    if as_json:
+        click.echo(json.dumps(figures, indent=1))
+        return
+    averages = {f"{kind} AUPRC": figures[f"{kind}_auprc"] for kind in ("micro", "macro")}
+    for name, value in (averages | figures["per_category"]).items():
+        click.echo(f"{value:.4f}  {name}")
+
+
+@main.group()
+def data() -> None:
+    """Fetch a dataset from its public record, and check a copy."""
+
+
+class DatasetName(click.Choice):
+    """A dataset on disk; sonyc-ust may be written with an underscore, as parameter files do."""
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name that parameter files have."""
+        return super().convert(value.replace("_", "-"), param, ctx).replace("-", "_")
+
+
+DATASET = DatasetName(["urbansound8k", "sonyc-ust"], case_sensitive=False)
+ROOT = click.Path(path_type=Path)
+
+
+@data.command("fetch")
+@click.argument("name", type=DATASET, metavar="NAME")
+@click.option("--root", required=True, type=ROOT, help="Folder that shall hold the dataset.")
+def data_fetch(name: str, root: Path) -> None:
+    """Download the dataset NAME, verify its checksums and unpack it."""
+    from fusionkd_lib.datasets import archives
+
+    dataset = archives.DATASETS[name]
+    click.echo(f"{dataset.NAME}, {dataset.SOURCE}")
+    click.echo(f"Licence: {dataset.LICENCE}\nPlease cite: {dataset.CITATION}")
+    for file, checksum in archives.fetch(name, root).items():
+        click.echo(f"{root / file}  {checksum}")
+    click.echo(f"Fetched and unpacked; look it over: fusionkd data check {name} --root {root}")
+
+
+@data.command("check")
+@click.argument("name", type=DATASET, metavar="NAME")
+@click.option("--root", required=True, type=ROOT, help="Folder that holds the dataset.")
+@click.option("--json", "as_json", is_flag=True, help="Print plain data.")
+@click.pass_context
+def data_check(context: click.Context, name: str, root: Path, as_json: bool) -> None:
+    """Count a copy's clips and read every header; exit status 1 unless all can be used."""
+    from fusionkd_lib.datasets import archives
+
+    report = archives.check(name, root)
+    click.echo(json.dumps(report.as_dict(), indent=1) if as_json else report)
+    context.exit(0 if report.whole else 1)

@@ -21,7 +21,15 @@ from fusionkd_lib.errors import InputError
 from fusionkd_lib.features import fingerprint, load_spectrograms
 from fusionkd_lib.models import FUSED, Branch, FusionKD, FusionModule, Normalise, tap_channels
 from fusionkd_lib.params import DATA_FOLDERS, Params
-from fusionkd_lib.runs import CHECKPOINT, COMPLETE, Run, file_digest, outputs_root, where_from
+from fusionkd_lib.runs import (
+    CHECKPOINT,
+    COMPLETE,
+    STOP_FILE,
+    Run,
+    file_digest,
+    outputs_root,
+    where_from,
+)
 from fusionkd_lib.training import (
     Data,
     Progress,
@@ -151,22 +159,15 @@ def train_branch(params: Params, name: str, *, report: Report = print_epoch) -> 
         As of `fit`.
     """
     run = Run.of(params, branch=name)
-    if run.is_complete:
-        return run
-    torch.set_num_threads(params.threads)
-    params = params.replace(representations=[name], branch=None)
-    prepared = prepare(params)
-    normalise = training_statistics(prepared.data.spectrograms[name], prepared.split.train)
-    model = build_branch(params, name, prepared.data.n_classes, normalise)
-    return _train(
-        run,
-        model,
-        prepared,
-        params=params,
-        n_epochs=params.epochs,
-        parents=[],
-        report=report,
-    )
+    with run.held():
+        if run.is_complete:
+            return run
+        torch.set_num_threads(params.threads)
+        params = params.replace(representations=[name], branch=None)
+        prepared = prepare(params)
+        normalise = training_statistics(prepared.data.spectrograms[name], prepared.split.train)
+        model = build_branch(params, name, prepared.data.n_classes, normalise)
+        return _train(run, model, prepared, params, parents=[], report=report)
 
 
 def train_fusion(params: Params, *, report: Report = print_epoch) -> Run:
@@ -180,22 +181,17 @@ def train_fusion(params: Params, *, report: Report = print_epoch) -> Run:
     if len(params.representations) < 2:
         raise InputError(f"representations = {list(params.representations)}: fusion needs two")
     parents = [train_branch(params, name, report=report) for name in params.representations]
-    torch.set_num_threads(params.threads)
-    prepared = prepare(params)
-    branches = [load_branch(parent) for parent in parents]
-    for branch in branches:
-        branch.tap = len(branch.trunk) + params.tap
-    _refuse_other_data(parents, data_fingerprint(prepared.clips))
-    model = build_fusion(params, branches, prepared.data.n_classes)
-    return _train(
-        run,
-        model,
-        prepared,
-        params=params,
-        n_epochs=params.joint_epochs or params.epochs,
-        parents=parents,
-        report=report,
-    )
+    with run.held():
+        if run.is_complete:
+            return run
+        torch.set_num_threads(params.threads)
+        prepared = prepare(params)
+        _refuse_other_data(parents, data_fingerprint(prepared.clips))
+        branches = [load_branch(parent) for parent in parents]
+        for branch in branches:
+            branch.tap = len(branch.trunk) + params.tap
+        model = build_fusion(params, branches, prepared.data.n_classes)
+        return _train(run, model, prepared, params, parents=parents, report=report)
 
 
 def load_branch(run: Run, name: str | None = None) -> Branch:
@@ -253,9 +249,8 @@ def _train(
     run: Run,
     model: nn.Module,
     prepared: Prepared,
-    *,
     params: Params,
-    n_epochs: int,
+    *,
     parents: list[Run],
     report: Report,
 ) -> Run:
@@ -265,13 +260,15 @@ def _train(
     def write_and_report(history: list[dict[str, float]], n_epochs: int) -> None:
         run.write_history(history)
         report(history, n_epochs)
+        if len(history) < n_epochs and os.path.exists(os.environ.get(STOP_FILE, "")):
+            raise InputError(f"stopped after epoch {len(history)}: start it again to go on")
 
     progress = fit(
         model,
         prepared.data,
         prepared.split.train,
         prepared.split.validation,
-        n_epochs=n_epochs,
+        n_epochs=(params.joint_epochs if parents else None) or params.epochs,
         params=params,
         checkpoint=run.folder / CHECKPOINT,
         report=write_and_report,

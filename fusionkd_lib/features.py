@@ -8,7 +8,7 @@ dB. A filling that was interrupted goes on where it stopped, and looks unfinishe
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -93,6 +93,12 @@ def _build(name: str, params: Params) -> nn.Module:
     )
 
 
+def clip_shape(params: Params) -> tuple[int, int]:
+    """Return how many samples a clip of a run has, and how many frames T its spectrograms."""
+    n_samples = round(params.duration * params.sample_rate)
+    return n_samples, 1 + n_samples // params.hop_length
+
+
 def load_spectrograms(clips: Clips, params: Params, root: Path) -> dict[str, np.ndarray]:
     """Return the spectrograms of all clips, memory-mapped, computing those not stored yet.
 
@@ -136,7 +142,7 @@ def _open(path: Path) -> np.ndarray:
 
 def _fill(folders: Mapping[str, Path], clips: Clips, params: Params) -> None:
     modules = build_representations(params.replace(representations=tuple(folders), branch=None))
-    n_frames = 1 + round(params.duration * params.sample_rate) // params.hop_length
+    _, n_frames = clip_shape(params)
     stores = {
         name: _Filling(folder, (len(clips), modules[name].n_bins, n_frames), params.store_dtype)
         for name, folder in folders.items()
@@ -146,16 +152,25 @@ def _fill(folders: Mapping[str, Path], clips: Clips, params: Params) -> None:
     with ThreadPoolExecutor() as pool:
         for chunk in tqdm(chunks, desc="spectrograms", unit="chunk", disable=None):
             waveforms = list(pool.map(lambda i: clips.read(int(i), params.sample_rate), chunk))
-            for name, values in _compute(modules, waveforms, params, n_frames).items():
+            for name, values in compute(modules, waveforms, params).items():
                 stores[name].write(chunk, values)
     for store in stores.values():
         store.finish()
 
 
-def _compute(
-    modules: Mapping[str, nn.Module], waveforms: list[np.ndarray], params: Params, n_frames: int
+def compute(
+    modules: Mapping[str, nn.Module], waveforms: Sequence[np.ndarray], params: Params
 ) -> dict[str, np.ndarray]:
-    n_samples = round(params.duration * params.sample_rate)
+    """Return the spectrograms (B, F, T) in dB of B clips, each cut or padded as a run says.
+
+    Parameters
+    ----------
+    modules
+        From `build_representations`.
+    waveforms
+        B waveforms (N,), each of its own length.
+    """
+    n_samples, n_frames = clip_shape(params)
     with torch.inference_mode():
         if params.pad == "waveform":
             batch = np.stack([fit_length(waveform, n_samples) for waveform in waveforms])

@@ -33,12 +33,13 @@ SYNONYMS = {
 }
 WIDTHS = {"shufflenet_v2": (0.5, 1.0), "squeezenet1_1": (1.0,)}
 N_FOLDS = {"urbansound8k": 10, "sonyc_ust": 1}
+DEPTHS = {"mobilenet_v2": 19, "shufflenet_v2": 6, "squeezenet1_1": 13}  # feature layers
 
 
 class Params(BaseModel):
     """Everything that decides one run; unknown keys and wrong types are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     # The clips
     dataset: Literal["urban_synth", "urban_synth_scenes", "urbansound8k", "sonyc_ust"] = (
@@ -150,6 +151,9 @@ def _refuse_impossible(params: Params) -> None:
     if params.width not in widths:
         allowed = " and ".join(map(str, widths))
         raise ValueError(f"width = {params.width}: {params.trunk} comes in width {allowed}")
+    depth = DEPTHS[params.trunk]
+    if params.tap < -depth:
+        raise ValueError(f"tap = {params.tap}: {params.trunk} has {depth} feature layers")
 
 
 def make_params(values: Mapping[str, Any], *, source: str = "parameters") -> Params:
@@ -189,14 +193,15 @@ def _sentence(problem: dict[str, Any]) -> str:
         near = difflib.get_close_matches(str(value), context["expected"].split("'"), n=1)
         hint = f"; did you mean '{near[0]}'?" if near else ""
         return f"{key} = {value!r} is not allowed: use {context['expected']}{hint}"
-    reason = problem["msg"][0].lower() + problem["msg"][1:]
+    # YAML has lists where Python has tuples.
+    reason = (problem["msg"][0].lower() + problem["msg"][1:]).replace("tuple", "list")
     hint = " (YAML reads 1e-3 as text: write 1.0e-3)" if _number_as_text(value) else ""
     return f"{key} = {value!r} is not allowed: {reason}{hint}"
 
 
 def _number_as_text(value: Any) -> bool:
     try:
-        return isinstance(value, str) and float(value) is not None
+        return isinstance(value, str) and "e" in value.lower() and float(value) is not None
     except ValueError:
         return False
 

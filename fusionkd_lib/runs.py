@@ -8,9 +8,12 @@ of every other record: without it a run is unfinished.
 import hashlib
 import json
 import os
+import platform
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +23,7 @@ import numpy as np
 import pandas as pd
 import torch
 import yaml
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -30,6 +34,8 @@ from fusionkd_lib.params import Params, make_params
 COMPLETE = "complete.json"
 CHECKPOINT = "checkpoint.pt"
 NOTEBOOK = "notebook.ipynb"
+# Environment variable that names a file: once it exists, runs stop after their epoch.
+STOP_FILE = "FUSIONKD_STOP"
 
 # What says where a run happens, not what comes out of it.
 PLACE_KEYS = {"data_root", "device", "branch"}
@@ -111,7 +117,11 @@ class Run:
     @cached_property
     def digests(self) -> dict[str, str]:
         """SHA-256 of each record."""
-        return json.loads((self.folder / COMPLETE).read_text())
+        path = self.folder / COMPLETE
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError):  # JSON's errors and those of the encoding are ValueErrors
+            raise InputError(f"{path}: damaged: delete the run's folder") from None
 
     def record(self, name: str) -> Path:
         """Return the path of a record that is as it was when the run ended.
@@ -131,7 +141,8 @@ class Run:
     @cached_property
     def params(self) -> Params:
         """The parameters of the run."""
-        return make_params(yaml.safe_load(self.record("params.yaml").read_text()))
+        path = self.record("params.yaml")
+        return make_params(yaml.safe_load(path.read_text()), source=str(path))
 
     @cached_property
     def history(self) -> pd.DataFrame:
@@ -164,6 +175,15 @@ class Run:
                 f"{path}: holds no weights ({error}): delete the run's folder"
             ) from None
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes off this run; wait, and say for whom, where one is at it.
+
+        The lock is the operating system's: that of a process that died is free at once.
+        """
+        with held(self.folder.parent / ".locks" / self.name):
+            yield
+
     def begin(self, params: Params) -> None:
         """Make the folder and write down what is about to run."""
         write_atomically(self.folder / "params.yaml", _to_yaml(params))
@@ -193,6 +213,28 @@ class Run:
         digests = {name: file_digest(self.folder / name) for name in records}
         write_json(self.folder / COMPLETE, digests)
         (self.folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Hold a lock file, beside which it stands who holds it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock, holder = (
+        FileLock(path.with_name(path.name + ".lock")),
+        path.with_name(path.name + ".holder"),
+    )
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        who = holder.read_text() if holder.exists() else "another process"
+        print(f"{path.name}: waiting for {who}", flush=True)
+        lock.acquire()
+    try:
+        holder.write_text(f"process {os.getpid()} on {platform.node()}, since {datetime.now():%c}")
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
 
 
 def _to_yaml(params: Params) -> str:

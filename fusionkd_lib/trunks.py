@@ -5,8 +5,6 @@ cites ShuffleNet V1, which torchvision does not have; its V2 stands in. SqueezeN
 ends in a ReLU, so that of every network the feature layers alone are taken.
 """
 
-from urllib.error import URLError
-
 import torch
 from torch import nn
 
@@ -57,10 +55,12 @@ def build_trunk(
 
 def _network(name: str, weights_name: str, weights: str, **settings: float) -> nn.Module:
     models = classification_models()
-    choice = getattr(models, weights_name).DEFAULT if weights == "imagenet" else None
+    if weights == "scratch":
+        return getattr(models, name)(**settings)
+    choice = getattr(models, weights_name).DEFAULT
     try:
         return getattr(models, name)(weights=choice, **settings)
-    except (URLError, OSError) as error:
+    except (OSError, RuntimeError) as error:  # no network, a cut connection; a wrong checksum
         raise InputError(
             f"weights = 'imagenet': {name}'s could not be downloaded ({error}): "
             f"put {choice.url} into {torch.hub.get_dir()}/checkpoints, or use weights: scratch"

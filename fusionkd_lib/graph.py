@@ -1,0 +1,134 @@
+"""Parameter files -> the graph of runs: spectrogram stores -> branch runs -> fusion runs.
+
+Equal nodes of several files are one node: each store is filled once, each branch is trained once.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from fusionkd_lib.features import COMMON_SETTINGS, SETTINGS, build_representations, digest
+from fusionkd_lib.params import Params
+from fusionkd_lib.runs import DATASET_KEYS, NOTEBOOK, Run
+
+Graph = Mapping[str, "Node"]
+
+
+@dataclass(frozen=True)
+class Node:
+    """One piece of work.
+
+    Parameters
+    ----------
+    name
+        Of the run's folder, or of the store.
+    needs
+        Names of the nodes that must be done before.
+    branch
+        The representation, of a branch run.
+    """
+
+    name: str
+    kind: Literal["store", "branch", "fusion"]
+    params: Params
+    needs: tuple[str, ...] = ()
+    branch: str | None = None
+
+    @property
+    def run(self) -> Run:
+        """The run that a branch or fusion node makes."""
+        return Run.of(self.params, branch=self.branch)
+
+    @property
+    def n_epochs(self) -> int:
+        """Epochs that a branch or fusion node trains for."""
+        joint = self.kind == "fusion" and self.params.joint_epochs
+        return joint or self.params.epochs
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the run is complete, its notebook included; a store is looked at when it runs."""
+        return (
+            self.kind != "store" and self.run.is_complete and (self.run.folder / NOTEBOOK).exists()
+        )
+
+
+def plan(settings: Iterable[Params]) -> Graph:
+    """Return the nodes that parameters ask for, by name, each after those that it needs.
+
+    Raises
+    ------
+    InputError
+        Where a run could not even begin, such as a CQT above Nyquist.
+    """
+    settings = list(settings)
+    for params in settings:
+        build_representations(params)
+    stores, branches, fusions = {}, {}, {}
+    for params in settings:
+        store = _store_name(params)
+        known = stores[store].params.representations if store in stores else ()
+        union = tuple(dict.fromkeys((*known, *params.representations)))
+        shared = params.replace(representations=list(union), branch=None)
+        stores[store] = Node(store, "store", shared)
+        for branch in params.representations:
+            name = Run.of(params, branch=branch).name
+            alone = params.replace(branch=branch)
+            branches.setdefault(name, Node(name, "branch", alone, (store,), branch))
+        if len(params.representations) > 1:
+            needs = [Run.of(params, branch=branch).name for branch in params.representations]
+            name = Run.of(params).name
+            fusions[name] = Node(name, "fusion", params.replace(branch=None), tuple(needs))
+    return stores | branches | fusions
+
+
+def _store_name(params: Params) -> str:
+    """Name what the spectrograms of a run depend on, whichever of them it reads."""
+    keys = {"dataset", "data_root", "data_folder", "data_status", "allow_partial"}
+    keys |= {*COMMON_SETTINGS, *DATASET_KEYS[params.dataset]}.union(*SETTINGS.values())
+    return f"store-{params.dataset}-{digest(params.model_dump(include=keys))[:8]}"
+
+
+def unfinished(graph: Graph) -> dict[str, Node]:
+    """Return the nodes that are still to run: no store whose every run is done."""
+    runs = {name: node for name, node in graph.items() if node.kind != "store" and not node.is_done}
+    needed = {need for node in runs.values() for need in node.needs}
+    stores = {name: node for name, node in graph.items() if node.kind == "store" and name in needed}
+    return stores | runs
+
+
+def estimate_seconds(node: Node, past: Iterable[Run]) -> float | None:
+    """Estimate a run's training time from the fastest like run of the past, if there is one.
+
+    Alike are runs of the same kind, dataset, trunk and width; the time goes with the epochs.
+    """
+
+    def setting(params: Params) -> tuple:
+        alike = (params.dataset, params.trunk, params.width, params.sample_rate, params.duration)
+        return (*alike, params.threads, params.precision, params.clips_per_class, params.n_scenes)
+
+    rates = [
+        run.provenance["training_seconds"] / len(run.history)
+        for run in past
+        if run.provenance["kind"] == node.kind and setting(run.params) == setting(node.params)
+    ]
+    return min(rates) * node.n_epochs if rates else None
+
+
+def describe(graph: Graph, past: Iterable[Run]) -> str:
+    """Return what is done, what will run, what is shared, and about how long it will take."""
+    past, lines, seconds = list(past), [], []
+    todo = unfinished(graph)
+    for name, node in graph.items():
+        sharing = sum(name in other.needs for other in graph.values())
+        shared = f", shared by {sharing} runs" if sharing > 1 else ""
+        if name not in todo:
+            lines.append(f"  done      {name}{shared}")
+            continue
+        estimate = estimate_seconds(node, past) if node.kind != "store" else None
+        seconds.append(estimate)
+        about = f", about {estimate:.0f} s" if estimate else ""
+        lines.append(f"  will run  {name}{shared}{about}")
+    known = [s for s in seconds if s]
+    total = f"; those of known speed train for about {sum(known) / 60:.1f} min" if known else ""
+    return "\n".join([f"{len(graph)} nodes, {len(todo)} to run{total}:", *lines])
