@@ -39,18 +39,27 @@ def augment(
         With ``mixup`` the targets are (B, K).
     """
     if kind == "masks":
-        return {name: mask(x, generator=generator) for name, x in spectrograms.items()}, targets
+        # Drawn once: what is hidden in one representation is not to be seen in another.
+        draws = torch.rand(2, 2, len(targets), 1, generator=generator)
+        return {name: mask(x, draws=draws) for name, x in spectrograms.items()}, targets
     if kind == "mixup":
         return mixup(spectrograms, targets, n_classes=n_classes, generator=generator)
     return spectrograms, targets
 
 
-def mask(spectrogram: Tensor, *, generator: torch.Generator) -> Tensor:
-    """Hide one band and one span of time of each clip behind the clip's own mean level."""
+def mask(spectrogram: Tensor, *, draws: Tensor) -> Tensor:
+    """Hide one band and one span of time of each clip behind the clip's own mean level.
+
+    Parameters
+    ----------
+    draws
+        (2, 2, B, 1) uniform in [0, 1): of the band and of the span, where it begins and how much
+        of the largest it is.
+    """
     hidden = torch.zeros_like(spectrogram, dtype=torch.bool)
-    for axis in (2, 3):
+    for axis, drawn in zip((2, 3), draws, strict=True):
         size = spectrogram.shape[axis]
-        start, length = torch.rand(2, len(spectrogram), 1, generator=generator) * size
+        start, length = drawn * size
         position = torch.arange(size)
         inside = (position >= start) & (position < start + MASK_SHARE * length)  # (B, size)
         shape = (len(spectrogram), 1, -1, 1) if axis == 2 else (len(spectrogram), 1, 1, -1)

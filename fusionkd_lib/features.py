@@ -57,7 +57,7 @@ def fingerprint(clips: Clips, *, cache: Path) -> str:
 def _sound_digests(clips: Clips, cache: Path) -> list[str]:
     if clips.recipe:
         return [clips.recipe, *clips.table["clip"]]
-    known = json.loads(cache.read_text()) if cache.exists() else {}
+    known = _known_digests(cache)
     digests = []
     for path in clips.table["path"]:
         status = os.stat(path)
@@ -68,6 +68,14 @@ def _sound_digests(clips: Clips, cache: Path) -> list[str]:
         digests.append(known[str(path)][2])
     write_atomically(cache, json.dumps(known))
     return digests
+
+
+def _known_digests(cache: Path) -> dict[str, list]:
+    """Return what the cache holds; of a damaged one nothing, since it can be made anew."""
+    try:
+        return dict(json.loads(cache.read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError, TypeError):
+        return {}
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -121,7 +129,10 @@ def load_spectrograms(clips: Clips, params: Params, root: Path) -> dict[str, np.
         missing = [name for name, folder in folders.items() if not folder.is_dir()]
         if missing:
             _fill({name: folders[name] for name in missing}, clips, params)
-    return {name: _open(folder / "spectrograms.npy") for name, folder in folders.items()}
+    return {
+        name: _open(folder / "spectrograms.npy", n_clips=len(clips))
+        for name, folder in folders.items()
+    }
 
 
 def _store_name(name: str, clips: Clips, sounds: str, params: Params) -> str:
@@ -130,10 +141,13 @@ def _store_name(name: str, clips: Clips, sounds: str, params: Params) -> str:
     return f"{params.dataset}-{name}-{digest([sounds, settings])}"
 
 
-def _open(path: Path) -> np.ndarray:
+def _open(path: Path, *, n_clips: int) -> np.ndarray:
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+        stored = np.load(path, mmap_mode="r", allow_pickle=False)
+        if len(stored) != n_clips:
+            raise ValueError(f"they are of {len(stored)} clips, not of {n_clips}")
+        return stored
+    except (OSError, ValueError, EOFError) as error:
         raise InputError(
             f"{path}: the stored spectrograms cannot be read ({error}): delete the folder, and the "
             "next run computes them again"

@@ -23,6 +23,7 @@ Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 SYNTHETIC = ("urban_synth", "urban_synth_scenes")
+SYNTHETIC_LOWEST = {"sample_rate": 8000, "duration": 0.25}  # Hz and seconds
 DATA_FOLDERS = {"urbansound8k": "UrbanSound8K", "sonyc_ust": "SONYC-UST"}
 # What else people call a key, where the spelling is too far to guess it.
 SYNONYMS = {
@@ -145,6 +146,10 @@ def _refuse_impossible(params: Params) -> None:
         raise ValueError(f"fold = {params.fold}: {params.dataset} has folds 1 to {n_folds}")
     if params.dataset in SYNTHETIC and (params.data_status or params.data_root):
         raise ValueError(f"{params.dataset} is synthesised: it takes no data_root, no data_status")
+    for key, lowest in SYNTHETIC_LOWEST.items():
+        if params.dataset in SYNTHETIC and getattr(params, key) < lowest:
+            value = getattr(params, key)
+            raise ValueError(f"{key} = {value}: {params.dataset} is synthesised from {lowest} up")
     if params.weights == "imagenet" and params.width != 1:
         raise ValueError(f"width = {params.width}: ImageNet weights exist for width 1.0 alone")
     widths = WIDTHS.get(params.trunk, (params.width,))
@@ -215,7 +220,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         Where there is no such file, or it is no YAML mapping.
     """
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        values, tree = yaml.safe_load(text), yaml.compose(text, Loader=yaml.SafeLoader)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -224,7 +230,20 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise InputError(f"{path}: is not YAML{where}: write one key: value a line") from None
     if not isinstance(values, dict):
         raise InputError(f"{path}: holds no parameters: write one key: value a line")
+    _refuse_repetition(tree, path)
     return values
+
+
+def _refuse_repetition(tree: yaml.MappingNode, path: str | Path) -> None:
+    """Refuse a key that stands twice in the file or in its grid: YAML would take the last."""
+    inner = [value for _, value in tree.value if isinstance(value, yaml.MappingNode)]
+    for mapping in (tree, *inner):
+        seen = set()
+        for key, _ in mapping.value:
+            if str(key.value) in seen:
+                line = key.start_mark.line + 1
+                raise InputError(f"{path}: '{key.value}' in line {line} stands twice: keep one")
+            seen.add(str(key.value))
 
 
 def load_params(path: str | Path) -> list[Params]:

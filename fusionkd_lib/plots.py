@@ -4,13 +4,18 @@ Each function draws on the axes it is given, or on new ones, and returns them. C
 same representation in every figure.
 """
 
+import base64
+import io
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+import soundfile
+from IPython.display import HTML
 from matplotlib.axes import Axes
+from matplotlib.patches import FancyBboxPatch
 
 from fusionkd_lib.tables import LABELS, Table
 
@@ -156,3 +161,79 @@ def table_figure(table: Table, *, ax: Axes | None = None) -> Axes:
     ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")
     sns.despine(ax=ax)
     return ax
+
+
+def players(sounds: Mapping[str, np.ndarray], *, sample_rate: int) -> HTML:
+    """Show one audio player a sound (N,), its name above it, each sound at the same peak.
+
+    The sounds are embedded as MP3, a tenth of the size of the WAV that a notebook embeds itself.
+    """
+    blocks = [
+        f'<div style="display:inline-block;margin:0 1em 0.6em 0"><div>{name}</div>'
+        f'<audio controls style="width:15em" src="data:audio/mpeg;base64,'
+        f'{base64.b64encode(_mp3(sound, sample_rate)).decode()}"></audio></div>'
+        for name, sound in sounds.items()
+    ]
+    return HTML("".join(blocks))
+
+
+def _mp3(sound: np.ndarray, sample_rate: int) -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, 0.9 * sound / np.abs(sound).max(), sample_rate, format="MP3")
+    return buffer.getvalue()
+
+
+def framework(
+    waveform: np.ndarray, spectrograms: Mapping[str, np.ndarray], *, ax: Axes | None = None
+) -> Axes:
+    """Draw the paper's Fig. 1 around a clip (N,) and its two spectrograms (F, T) in dB."""
+    ax = ax or plt.subplots(figsize=(11, 4.6))[1]
+    ax.set(xlim=(0, 11), ylim=(-0.15, 4.4))
+    ax.axis("off")
+    _inset(ax, 0.1, 1.7, 1.2, 1.0).plot(waveform, color="0.4", lw=0.4)
+    ax.text(0.7, 2.8, "clip $x$", ha="center")
+    for (name, spectrogram), y, index in zip(spectrograms.items(), (3.4, 1.0), (1, 2), strict=True):
+        colour, edge = COLOURS[name], -1 if y > 2.2 else 1
+        image = _inset(ax, 1.9, y - 0.55, 1.4, 1.1)
+        image.imshow(spectrogram, origin="lower", aspect="auto", cmap="magma")
+        ax.text(2.6, y + 0.65, label(name), ha="center", color=colour, weight="bold")
+        _box(ax, 4.5, y, f"trunk {index}", colour)
+        _box(ax, 6.2, y, f"map $M_{index}$", colour, width=1.0)
+        _box(ax, 8.0, y, "head", colour, width=0.9)
+        _box(ax, 9.9, y, f"logits $f_{index}(x)$", colour, fill=True)
+        for start, end in ((3.35, 3.9), (5.1, 5.7), (6.7, 7.55), (8.45, 9.2)):
+            _arrow(ax, (start, y), (end, y))
+        _arrow(ax, (1.35, 2.2), (1.85, y + 0.4 * edge))
+        _arrow(ax, (6.2, y + 0.25 * edge), (6.2, 2.2 - 0.27 * edge))
+        _arrow(ax, (9.9, 2.2 - 0.27 * edge), (9.9, y + 0.27 * edge), style="--")
+        ax.text(10.0, (y + 2.2) / 2, "distil (Eq. 2)", va="center", style="italic")
+    _box(ax, 6.2, 2.2, "pool, stack", COLOURS["fused"], width=1.2)
+    _box(ax, 8.0, 2.2, "head", COLOURS["fused"], width=0.9)
+    _box(ax, 9.9, 2.2, "logits $g(x)$", COLOURS["fused"], fill=True)
+    _arrow(ax, (6.8, 2.2), (7.55, 2.2))
+    _arrow(ax, (8.45, 2.2), (9.2, 2.2))
+    ax.text(9.9, 0.35, "all three also learn from the labels (Eq. 1 and 3)", ha="right", va="top")
+    return ax
+
+
+def _inset(ax: Axes, x: float, y: float, width: float, height: float) -> Axes:
+    inset = ax.inset_axes([x, y, width, height], transform=ax.transData)
+    inset.set(xticks=[], yticks=[])
+    return inset
+
+
+def _box(
+    ax: Axes, x: float, y: float, text: str, colour: str, *, width: float = 1.2, fill: bool = False
+) -> None:
+    width, (face, ink) = (1.4, (colour, "white")) if fill else (width, ("white", "black"))
+    rounded = "round,pad=0,rounding_size=0.08"
+    corner = (x - width / 2, y - 0.25)
+    ax.add_patch(FancyBboxPatch(corner, width, 0.5, boxstyle=rounded, fc=face, ec=colour, lw=1.5))
+    ax.text(x, y, text, ha="center", va="center", color=ink)
+
+
+def _arrow(
+    ax: Axes, start: tuple[float, float], end: tuple[float, float], *, style: str = "-"
+) -> None:
+    arrow = {"arrowstyle": "->", "ls": style, "color": "0.3", "shrinkA": 0, "shrinkB": 0}
+    ax.annotate("", end, start, arrowprops=arrow)

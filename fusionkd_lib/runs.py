@@ -10,14 +10,15 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import pandas as pd
@@ -30,6 +31,8 @@ from safetensors.torch import load_file, save_file
 from fusionkd_lib.errors import InputError
 from fusionkd_lib.features import SETTINGS, digest, write_atomically
 from fusionkd_lib.params import Params, make_params
+
+T = TypeVar("T")
 
 COMPLETE = "complete.json"
 CHECKPOINT = "checkpoint.pt"
@@ -147,32 +150,36 @@ class Run:
     @cached_property
     def history(self) -> pd.DataFrame:
         """One row an epoch: the learning rate, every loss term, the validation losses."""
-        return pd.read_csv(self.record("history.csv"))
+        return self._read("history.csv", pd.read_csv)
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
         """The figures on the test clips, by classifier, and the thresholds of the tags."""
-        return json.loads(self.record("metrics.json").read_text())
+        return self._read("metrics.json", lambda path: dict(json.loads(path.read_text())))
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
         """Kind, data, versions, commit, device and parents of the run."""
-        return json.loads(self.record("provenance.json").read_text())
+        return self._read("provenance.json", lambda path: dict(json.loads(path.read_text())))
 
     @cached_property
     def scores(self) -> dict[str, np.ndarray]:
         """Test clips, recordings, targets, and the scores (clips, K) of each classifier."""
-        with np.load(self.record("scores.npz"), allow_pickle=False) as arrays:
-            return dict(arrays)
+        return self._read("scores.npz", _read_arrays)
 
     def weights(self, name: str) -> dict[str, torch.Tensor]:
         """Return the weights of a classifier: a branch, or ``fused`` for the whole network."""
-        path = self.record(f"{name}.safetensors")
+        return self._read(f"{name}.safetensors", load_file)
+
+    def _read(self, name: str, read: Callable[[Path], T]) -> T:
+        """Read a record, or say that it is not what its name says."""
+        path = self.record(name)
         try:
-            return load_file(path)
-        except SafetensorError as error:
+            return read(path)
+        except (ValueError, TypeError, EOFError, BadZipFile, SafetensorError) as error:
+            reason = str(error).splitlines()[0]
             raise InputError(
-                f"{path}: holds no weights ({error}): delete the run's folder"
+                f"{path}: cannot be read ({reason}): delete the run's folder"
             ) from None
 
     @contextmanager
@@ -235,6 +242,12 @@ def held(path: Path) -> Iterator[None]:
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    # `numpy.savez` makes a zip; `numpy.load` would take a file for whatever else it looks like.
+    with ZipFile(path), np.load(path, allow_pickle=False) as arrays:
+        return dict(arrays)
 
 
 def _to_yaml(params: Params) -> str:

@@ -11,7 +11,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pooch
-from requests.exceptions import RequestException  # what pooch downloads with
+from requests import Response  # what pooch downloads with
+from requests.exceptions import RequestException
 
 from fusionkd_lib.audio import read_header
 from fusionkd_lib.datasets import files, sonyc_ust, urbansound8k
@@ -159,7 +160,7 @@ def _download(url: str, root: Path, *, checksum: str | None, progress: bool) -> 
             pooch.retrieve(url, checksum, fname=name, path=str(root), downloader=downloader)
         )
     except RequestException as error:
-        answer = "cannot be reached" if error.response is None else _answer(error)
+        answer = "cannot be reached" if error.response is None else _answer(error.response)
         raise InputError(
             f"{url} {answer}; see to the network, or put {name} into {root} and try again."
         ) from error
@@ -172,8 +173,9 @@ def _download(url: str, root: Path, *, checksum: str | None, progress: bool) -> 
         raise _unwritable(root, error) from error
 
 
-def _answer(error: RequestException) -> str:
-    return f"answers {error.response.status_code} {error.response.reason}"
+def _answer(response: Response) -> str:
+    response.close()  # pooch leaves it open
+    return f"answers {response.status_code} {response.reason}"
 
 
 def _record(root: Path, dataset: ModuleType, *, source: str, checksums: dict[str, str]) -> None:

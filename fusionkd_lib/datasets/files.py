@@ -6,7 +6,7 @@ accepted only when asked to.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 import pandas as pd
@@ -57,6 +57,14 @@ def check_rows(path: Path, table: pd.DataFrame, column: str, valid: pd.Series, r
         f"{path}, line {row + 2}: {column} is {table[column].iloc[row]!s}; {rule}; "
         "fetch the file again."
     )
+
+
+def check_names(path: Path, table: pd.DataFrame, column: str) -> None:
+    """Require the plain name of a file in each row: one that led elsewhere would be read there."""
+    # Windows' rules know slashes, backslashes and drives.
+    plain = [isinstance(name, str) and PureWindowsPath(name).name == name for name in table[column]]
+    rule = "it is the name of a sound file, without a folder"
+    check_rows(path, table, column, pd.Series(plain, index=table.index), rule)
 
 
 def locate(expected: Sequence[Path]) -> list[Path | None]:

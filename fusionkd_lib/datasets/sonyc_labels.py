@@ -70,14 +70,24 @@ def read_annotations(path: str | Path) -> pd.DataFrame:
     Raises
     ------
     InputError
-        If the file is missing or damaged, or a split or presence is not one of the above.
+        If the file is missing or damaged, a clip is of both splits, or a split or presence is not
+        one of the above.
     """
     path = Path(path)
     annotations = files.read_table(path, COLUMNS, remedy=REMEDY)
     splits = annotations["split"].isin(SPLITS)
     files.check_rows(path, annotations, "split", splits, "it is train or validate")
+    # Read as text where a single row is no number.
+    annotators = pd.to_numeric(annotations["annotator_id"], errors="coerce")
+    files.check_rows(path, annotations, "annotator_id", annotators.notna(), "it is a number")
+    sensors = annotations["sensor_id"].notna()
+    files.check_rows(path, annotations, "sensor_id", sensors, "it is a sensor's number")
+    files.check_names(path, annotations, "audio_filename")
+    first_split = annotations.groupby("audio_filename")["split"].transform("first")
+    one_split = annotations["split"] == first_split
+    files.check_rows(path, annotations, "audio_filename", one_split, "a clip has one split")
     for column in annotations.columns[annotations.columns.str.endswith(PRESENCE)]:
-        known = annotations[column].isin([-1, 0, 1])
+        known = pd.to_numeric(annotations[column], errors="coerce").isin([-1, 0, 1])
         files.check_rows(path, annotations, column, known, "it is 1, 0 or -1")
     return annotations
 

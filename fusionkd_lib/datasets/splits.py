@@ -43,7 +43,7 @@ def make_split(clips: Clips, params: Params) -> Split:
         )
     leaked = ~test & np.isin(groups, groups[test])
     rest = ~test & ~leaked if params.drop_leaked else ~test
-    validation = _validation(folds, groups, rest, params)
+    validation = _validation(clips, rest, params)
     if (rest & ~validation).sum() < 2:
         raise InputError(f"{clips.dataset} has too few clips outside fold {test_fold} to train on")
     return Split(
@@ -54,9 +54,8 @@ def make_split(clips: Clips, params: Params) -> Split:
     )
 
 
-def _validation(
-    folds: np.ndarray, groups: np.ndarray, rest: np.ndarray, params: Params
-) -> np.ndarray:
+def _validation(clips: Clips, rest: np.ndarray, params: Params) -> np.ndarray:
+    folds, groups = clips.table["fold"].to_numpy(), clips.table["group"].to_numpy()
     if params.validation == "none":
         return np.zeros_like(rest)
     others = sorted(set(folds[rest]))
@@ -65,15 +64,32 @@ def _validation(
         validation = rest & (folds == following[0])
         # A recording in both would be trained on and selected on.
         return rest & np.isin(groups, groups[validation])
-    return rest & np.isin(groups, _held_out_groups(groups[rest], params))
+    return _held_out(clips, rest, params)
 
 
-def _held_out_groups(groups: np.ndarray, params: Params) -> list[str]:
-    """Draw whole groups at random that together hold at most the wanted share of the clips."""
+def _held_out(clips: Clips, rest: np.ndarray, params: Params) -> np.ndarray:
+    """Draw whole groups at random, of each class its share where a clip has one class.
+
+    A few recordings drawn blindly can miss a class, and then select for the others alone.
+    """
+    groups = clips.table["group"].to_numpy()
+    classes = np.zeros(len(clips)) if clips.multi_label else clips.targets
+    generator = np.random.default_rng(params.seed)
+    held_out: list[str] = []
+    for label in np.unique(classes[rest]):
+        free = groups[rest & (classes == label) & ~np.isin(groups, held_out)]
+        held_out += _draw_groups(free, params.val_fraction, generator)
+    return rest & np.isin(groups, held_out)
+
+
+def _draw_groups(groups: np.ndarray, share: float, generator: np.random.Generator) -> list[str]:
+    """Draw groups that hold at most the share of the rows, but one at least and not all."""
     names, counts = np.unique(groups, return_counts=True)
-    room, held_out = params.val_fraction * counts.sum(), []
-    for index in np.random.default_rng(params.seed).permutation(len(names)):
+    if len(names) < 2:
+        return []
+    room, drawn = share * counts.sum(), []
+    for index in generator.permutation(len(names)):
         if counts[index] <= room:
-            held_out.append(names[index])
+            drawn.append(names[index])
             room -= counts[index]
-    return held_out or [names[counts.argmin()]]
+    return drawn or [names[counts.argmin()]]

@@ -50,8 +50,10 @@ def extract(archive: str | Path, folder: str | Path, *, strip: str = "") -> None
                 with open_entry() as source, target.open("wb") as sink:
                     shutil.copyfileobj(source, sink, CHUNK_BYTES)
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, RuntimeError) as error:
+        # Of a file that is no tar, each compression that was tried makes a line.
+        reason = str(error).split("\n")[0].rstrip(":")
         raise InputError(
-            f"{archive} is damaged or unsafe ({error}); delete it and fetch it again."
+            f"{archive} is damaged or unsafe ({reason}); delete it and fetch it again."
         ) from error
     except OSError as error:
         raise InputError(

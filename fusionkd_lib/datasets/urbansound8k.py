@@ -133,6 +133,8 @@ def read_metadata(path: str | Path) -> pd.DataFrame:
     metadata = metadata.assign(fold=folds.astype(int), classID=classes.astype(int))
     named = metadata["class"] == [CLASSES[index] for index in metadata["classID"]]
     files.check_rows(path, metadata, "class", named, "it is not the name of that row's classID")
+    files.check_rows(path, metadata, "fsID", metadata["fsID"].notna(), "it is a recording's number")
+    files.check_names(path, metadata, "slice_file_name")
     once = ~metadata["slice_file_name"].duplicated()
     files.check_rows(path, metadata, "slice_file_name", once, "it stands there twice")
     return metadata
