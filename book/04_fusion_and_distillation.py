@@ -30,6 +30,7 @@ representations = ["logmel", "gammatone"]
 fold = 1  # the test fold
 seed = 0
 clips_per_class = 12  # in each of the five folds
+n_scenes = 60  # urban_synth_scenes: in each fold
 sample_rate = 16000
 duration = 2.0  # seconds
 trunk = "mobilenet_v2"
@@ -42,6 +43,8 @@ lr = 0.003
 kd_weight = 0.01  # lambda
 kd_loss = "mse"
 precision = "float32"
+channels_last = False
+fused_optimizer = False
 
 # %%
 from fusionkd_lib.params import notebook_params

@@ -18,6 +18,7 @@ from typing import Any
 import nbformat
 import torch
 from distributed import Client, Future, KilledWorker, LocalCluster, WorkerPlugin
+from nbclient.exceptions import DeadKernelError
 
 from fusionkd_lib import chapters
 from fusionkd_lib.errors import InputError
@@ -56,11 +57,24 @@ def run_node(node: Node, parents: Sequence[Outcome], environment: Mapping[str, s
         if node.kind == "store":
             load_spectrograms(open_clips(node.params), node.params, outputs_root() / "features")
         else:
-            execute(node)
+            _execute_again_if_the_kernel_dies(node)
     except InputError as error:
         stopped = Path(os.environ[STOP_FILE]).exists()
         return Outcome(node.name, "stopped" if stopped else "failed", str(error))
     return Outcome(node.name, "done", seconds=time.perf_counter() - started)
+
+
+def _execute_again_if_the_kernel_dies(node: Node, *, tries: int = 3) -> None:
+    # A lost kernel heals, as a lost worker does: the run goes on from its last epoch. What a cell
+    # raises, a bad parameter or a divergence, would only be raised again.
+    for left in reversed(range(tries)):
+        try:
+            return execute(node)
+        except DeadKernelError:
+            if not left:
+                raise InputError(
+                    f"{node.name}: its kernel died {tries} times: is memory too small?"
+                ) from None
 
 
 def execute(node: Node) -> None:

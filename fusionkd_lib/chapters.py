@@ -16,12 +16,14 @@ from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
+from fusionkd_lib import plots, tables
 from fusionkd_lib.errors import InputError
 from fusionkd_lib.runs import project_root
 
 # Sockets in the file system: nothing of a notebook is to be heard on the network.
 KERNEL = Config({"KernelManager": {"transport": "ipc"}})
 MAX_BYTES = 1_000_000
+README_BEGINS, README_ENDS = "<!-- the table -->", "<!-- the end of the table -->"
 
 # papermill warns of each parameter that a chapter leaves at its default; ours are validated.
 logging.getLogger("papermill").setLevel(logging.ERROR)
@@ -111,3 +113,32 @@ def render(path: Path) -> Path:
     page, _ = HTMLExporter().from_filename(str(path))
     path.with_suffix(".html").write_text(page, encoding="utf-8")
     return path.with_suffix(".html")
+
+
+def keep_reference(runs: Path, reference: Path) -> list[Path]:
+    """Copy the compact records of finished runs into the repository's reference folder."""
+    return [run.copy_records(reference) for run in tables.find_runs(runs)]
+
+
+def write_readme(readme: Path, reference: Path) -> None:
+    """Put the first reference table and its figure into the README, between its two marks.
+
+    Raises
+    ------
+    InputError
+        Where the README has lost its marks, or there is no reference table.
+    """
+    before, mark, rest = readme.read_text(encoding="utf-8").partition(README_BEGINS)
+    _, end_mark, after = rest.partition(README_ENDS)
+    found = [
+        t for t in tables.collect(tables.find_runs(reference)) if t.params.dataset == "urbansound8k"
+    ]
+    if not (mark and end_mark and found):
+        raise InputError(f"{readme}: no marks for the table, or no reference runs in {reference}")
+    plots.use_style()
+    figure = reference / "table.svg"
+    plots.table_figure(found[0]).figure.savefig(figure)
+    alt = f"{found[0].title}: each classifier with its interval, beside the paper"
+    picture = f"![{alt}]({figure.relative_to(readme.parent).as_posix()})"
+    block = f"{mark}\n{picture}\n\n{found[0].to_markdown()}\n{end_mark}"
+    readme.write_text(before + block + after, encoding="utf-8")

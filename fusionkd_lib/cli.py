@@ -4,6 +4,8 @@ Exit status: 0 done, 1 something handed in cannot be used (one sentence, no trac
 """
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -98,6 +100,20 @@ def table(as_json: bool, runs: Path | None) -> None:
         click.echo("\n\n".join(t.to_markdown() for t in found))
     else:
         raise InputError(f"{root} holds no finished pair: try fusionkd run params/quick/*.yaml")
+
+
+@main.command()
+@click.argument("title")
+@click.argument("classifier")
+@click.option("--runs", type=click.Path(path_type=Path), help="Folder of runs; else this book's.")
+def trace(title: str, classifier: str, runs: Path | None) -> None:
+    """Print where a figure comes from: fusionkd trace "Table I" "Log-mel (KD)"."""
+    from fusionkd_lib import tables
+    from fusionkd_lib.runs import outputs_root
+
+    found = tables.find_runs(runs or outputs_root() / "runs")
+    chain = tables.trace(tables.collect(found), found, title, classifier)
+    click.echo(json.dumps(chain, indent=1))
 
 
 @main.group()
@@ -204,17 +220,34 @@ class DatasetName(click.Choice):
 
 
 DATASET = DatasetName(["urbansound8k", "sonyc-ust"], case_sensitive=False)
-ROOT = click.Path(path_type=Path)
+
+
+def root_option(what: str) -> Callable:
+    """Return the option --root; where it is not given, $FUSIONKD_DATA says where datasets are."""
+    return click.option(
+        "--root",
+        type=click.Path(path_type=Path),
+        help=f"Folder that {what} the dataset; else its own in $FUSIONKD_DATA.",
+    )
+
+
+def _root(name: str, root: Path | None) -> Path:
+    from fusionkd_lib.params import DATA_FOLDERS
+
+    home = os.environ.get("FUSIONKD_DATA")
+    if root is None and not home:
+        raise click.UsageError("give --root, or set FUSIONKD_DATA to the folder of the datasets")
+    return root or Path(home) / DATA_FOLDERS[name]
 
 
 @data.command("fetch")
 @click.argument("name", type=DATASET, metavar="NAME")
-@click.option("--root", required=True, type=ROOT, help="Folder that shall hold the dataset.")
-def data_fetch(name: str, root: Path) -> None:
+@root_option("shall hold")
+def data_fetch(name: str, root: Path | None) -> None:
     """Download the dataset NAME, verify its checksums and unpack it."""
     from fusionkd_lib.datasets import archives
 
-    dataset = archives.DATASETS[name]
+    dataset, root = archives.DATASETS[name], _root(name, root)
     click.echo(f"{dataset.NAME}, {dataset.SOURCE}")
     click.echo(f"Licence: {dataset.LICENCE}\nPlease cite: {dataset.CITATION}")
     for file, checksum in archives.fetch(name, root).items():
@@ -224,13 +257,25 @@ def data_fetch(name: str, root: Path) -> None:
 
 @data.command("check")
 @click.argument("name", type=DATASET, metavar="NAME")
-@click.option("--root", required=True, type=ROOT, help="Folder that holds the dataset.")
+@root_option("holds")
 @click.option("--json", "as_json", is_flag=True, help="Print plain data.")
 @click.pass_context
-def data_check(context: click.Context, name: str, root: Path, as_json: bool) -> None:
+def data_check(context: click.Context, name: str, root: Path | None, as_json: bool) -> None:
     """Count a copy's clips and read every header; exit status 1 unless all can be used."""
     from fusionkd_lib.datasets import archives
 
-    report = archives.check(name, root)
+    report = archives.check(name, _root(name, root))
     click.echo(json.dumps(report.as_dict(), indent=1) if as_json else report)
     context.exit(0 if report.whole else 1)
+
+
+@book.command("reference")
+def book_reference() -> None:
+    """Keep the compact records of the finished runs, and show their first table in the README."""
+    from fusionkd_lib import chapters
+    from fusionkd_lib.runs import outputs_root, project_root
+
+    reference = project_root() / "outputs" / "reference"
+    for path in chapters.keep_reference(outputs_root() / "runs", reference):
+        click.echo(path)
+    chapters.write_readme(project_root() / "README.md", reference)

@@ -217,8 +217,12 @@ class _Filling:
     def _array(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         path = self.partial / name
         try:
+            # Reading refuses a cut file, where writing would fill it up with zeros.
+            np.lib.format.open_memmap(path, mode="r")
             return np.lib.format.open_memmap(path, mode="r+")
         except (OSError, ValueError):  # not there yet, or killed while it was being made
+            # What is made anew holds nothing yet.
+            (self.partial / "done.npy").unlink(missing_ok=True)
             return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
 
     def write(self, indices: np.ndarray, values: np.ndarray) -> None:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ T = TypeVar("T")
 COMPLETE = "complete.json"
 CHECKPOINT = "checkpoint.pt"
 NOTEBOOK = "notebook.ipynb"
+RECORDS = ("params.yaml", "history.csv", "scores.npz", "metrics.json", "provenance.json")
 # Environment variable that names a file: once it exists, runs stop after their epoch.
 STOP_FILE = "FUSIONKD_STOP"
 
@@ -167,6 +169,26 @@ class Run:
         """Test clips, recordings, targets, and the scores (clips, K) of each classifier."""
         return self._read("scores.npz", _read_arrays)
 
+    def trace(self) -> dict[str, Any]:
+        """Return where this run's figures come from, down to the runs that it stands on."""
+        parents = [Run(self.folder.parent / name) for name in self.provenance["parents"]]
+        return {
+            "run": str(self.folder),
+            "notebook": str(self.folder / NOTEBOOK),
+            "parameters": str(self.record("params.yaml")),
+            "fold": self.params.fold,
+            **{key: value for key, value in self.provenance.items() if key != "parents"},
+            "parents": [parent.trace() for parent in parents if parent.is_complete],
+        }
+
+    def copy_records(self, folder: Path) -> Path:
+        """Copy all but the weights and the notebook: enough for tables, too small to tag with."""
+        target = folder / self.name
+        target.mkdir(parents=True, exist_ok=True)
+        for name in (*RECORDS, COMPLETE):
+            shutil.copyfile(self.folder / name, target / name)
+        return target
+
     def weights(self, name: str) -> dict[str, torch.Tensor]:
         """Return the weights of a classifier: a branch, or ``fused`` for the whole network."""
         return self._read(f"{name}.safetensors", load_file)
@@ -215,8 +237,7 @@ class Run:
         np.savez_compressed(self.folder / "scores.npz", **scores)
         write_json(self.folder / "metrics.json", metrics)
         write_json(self.folder / "provenance.json", provenance)
-        records = ["params.yaml", "history.csv", "scores.npz", "metrics.json", "provenance.json"]
-        records += [f"{name}.safetensors" for name in weights]
+        records = [*RECORDS, *(f"{name}.safetensors" for name in weights)]
         digests = {name: file_digest(self.folder / name) for name in records}
         write_json(self.folder / COMPLETE, digests)
         (self.folder / CHECKPOINT).unlink(missing_ok=True)

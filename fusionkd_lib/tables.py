@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from fusionkd_lib import metrics
+from fusionkd_lib.errors import InputError
 from fusionkd_lib.features import digest
 from fusionkd_lib.models import FUSED
 from fusionkd_lib.params import Params
@@ -62,6 +63,42 @@ class Table:
 
 
 HIDDEN = ["head", "runs", "chance"]
+
+
+def trace(tables: Iterable[Table], runs: Iterable[Run], title: str, classifier: str) -> list[dict]:
+    """Walk from a row of a table back to the runs that its figure is the mean of.
+
+    Parameters
+    ----------
+    title
+        Beginning of the table's title, such as ``Table II``.
+    classifier
+        The row, such as ``CQT (KD)``.
+
+    Raises
+    ------
+    InputError
+        Where there is no such table or row.
+    """
+    by_name = {run.name: run for run in runs}
+    found = {
+        f"{table.title} · {row.Classifier}": row
+        for table in tables
+        for row in table.rows.itertuples()
+    }
+    chosen = [
+        row
+        for name, row in found.items()
+        if name.lower().startswith(f"{title} ".lower()) and name.endswith(f" · {classifier}")
+    ]
+    if not chosen:
+        names = "; ".join(found) or "none"
+        raise InputError(f"no row '{classifier}' of a table '{title}': there are {names}")
+    return [
+        {"figure": by_name[name].metrics[row.head], "head": row.head, **by_name[name].trace()}
+        for row in chosen
+        for name in row.runs
+    ]
 
 
 def find_runs(root: Path) -> list[Run]:

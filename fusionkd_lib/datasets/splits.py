@@ -46,6 +46,11 @@ def make_split(clips: Clips, params: Params) -> Split:
     validation = _validation(clips, rest, params)
     if (rest & ~validation).sum() < 2:
         raise InputError(f"{clips.dataset} has too few clips outside fold {test_fold} to train on")
+    if params.validation != "none" and not validation.any():
+        raise InputError(
+            f"validation = {params.validation}: {clips.dataset} has no recording to spare outside "
+            f"fold {test_fold}: use validation: none"
+        )
     return Split(
         train=np.flatnonzero(rest & ~validation),
         validation=np.flatnonzero(validation),

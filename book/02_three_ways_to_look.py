@@ -1,0 +1,498 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 2 · Three ways to look at a sound
+#
+# The paper feeds its networks pictures of sound: log-mel, CQT, gammatone. Its hope is that they show
+# different things. In this chapter we build all three from the waveform, a few lines each, check them
+# against the library, and then measure what each of them can see and what it cannot.
+#
+# **You will learn** what a spectrogram is made of, why no picture can be sharp in time and in frequency
+# at once, how the three divide that trade-off differently, and what "absolute dB" is good for.
+#
+# **You need** about half a minute; no download. A little Fourier: that any stretch of sound is a sum of
+# sines, and that the FFT finds them.
+
+# %% tags=["parameters"]
+dataset = "urban_synth"
+representations = ["logmel", "cqt", "gammatone"]
+clips_per_class = 9  # in each of the five folds
+sample_rate = 16000
+duration = 2.0  # seconds
+
+# %%
+from fusionkd_lib.params import notebook_params
+
+params = notebook_params(globals())
+
+# %%
+import numpy as np
+import torch
+from IPython.display import Markdown, display
+
+from fusionkd_lib import experiment, features, plots
+from fusionkd_lib.representations import build
+
+plt = plots.plt
+plots.use_style()
+plt.rcParams["image.interpolation"] = "nearest"
+torch.set_num_threads(params.threads)
+modules = features.build_representations(params)
+rate, hop_length, n_fft = params.sample_rate, params.hop_length, params.n_fft
+
+# %%
+prepared = experiment.prepare(params)
+clips, targets = prepared.clips, prepared.clips.targets
+siren = clips.read(int((targets == clips.classes.index("siren")).argmax()), rate)
+plots.players({"a siren, synthesised": siren}, sample_rate=rate)
+
+# %% [markdown]
+# ## The short-time Fourier transform
+#
+# Cut the sound into frames, fade each frame in and out with a window, and ask the FFT how much of each
+# frequency is in it. Frame $t$ is centred on sample $t \cdot$ `hop_length`; the sound is continued with
+# zeros at both ends. That is all.
+
+
+# %% tags=["nbval-check-output"]
+def stft_power(sound, n_fft=n_fft):
+    padded = np.pad(sound, n_fft // 2)
+    starts = np.arange(0, len(sound) + 1, hop_length)
+    frames = np.stack([padded[start : start + n_fft] for start in starts], axis=1)  # (n_fft, T)
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)  # Hann
+    return np.abs(np.fft.rfft(frames * window[:, None], axis=0)) ** 2  # (F, T)
+
+
+def decibels(power):
+    return 10 * np.log10(np.maximum(power, 1e-10))
+
+
+def agrees(ours, name):
+    """Compare with the library's module, in dB."""
+    theirs = (modules.get(name) or build(name, sample_rate=rate))(torch.from_numpy(siren)[None])[
+        0, 0
+    ].numpy()
+    print(f"{name:10s} {theirs.shape} equal: {np.allclose(ours, theirs, atol=0.05)}")
+
+
+agrees(decibels(stft_power(siren)), "stft")
+
+# %% [markdown]
+# How long should a frame be? Here is a test sound with two questions in it: two steady tones 40 Hz apart,
+# and two clicks 25 ms apart. **Predict:** which window answers the first question, which the second, and
+# is there one that answers both?
+
+# %% mystnb={"image": {"alt": "The same test sound under windows of 16, 64 and 256 ms: the short one separates the clicks, the long one separates the tones"}}
+time = np.arange(rate) / rate
+test = 0.1 * np.sin(2 * np.pi * 1000 * time) + 0.1 * np.sin(2 * np.pi * 1040 * time)
+test[[rate // 2, rate // 2 + rate // 40]] += 8
+figure, axes = plt.subplots(1, 3, figsize=(10, 3), sharey=True)
+hop_length = 64
+for ax, size in zip(axes, (256, 1024, 4096), strict=True):
+    picture = decibels(stft_power(test, size))
+    ax.imshow(
+        picture,
+        origin="lower",
+        aspect="auto",
+        cmap="magma",
+        vmin=-40,
+        vmax=picture.max(),
+        extent=(0, 1, 0, rate / 2),
+    )
+    ax.set(
+        xlim=(0.35, 0.65),
+        ylim=(700, 1400),
+        title=f"window {1000 * size / rate:.0f} ms",
+        xlabel="time (s)",
+    )
+axes[0].set(ylabel="frequency (Hz)")
+hop_length = params.hop_length
+
+# %% [markdown]
+# None answers both, and none can: a window of $\Delta t$ seconds cannot tell frequencies apart that differ
+# by less than about $1 / \Delta t$. An STFT makes one choice for all frequencies. The paper's window has
+# 1,024 samples whatever the pitch. What the three representations do differently is how they share this
+# one budget out over frequency.
+#
+# ## Log-mel
+#
+# We hear 100 Hz and 200 Hz as far apart as 2,000 and 4,000. The **mel scale** bends frequency the way we
+# hear it: straight up to 1 kHz, logarithmic above. Put triangles at equal steps of mel, each of unit area,
+# and add up the STFT's power under each.
+
+
+# %% tags=["nbval-check-output"]
+def to_mel(hertz):
+    return np.where(
+        hertz < 1000, hertz * 3 / 200, 15 + 27 * np.log(np.maximum(hertz, 1) / 1000) / np.log(6.4)
+    )
+
+
+def to_hertz(mel):
+    return np.where(mel < 15, mel * 200 / 3, 1000 * 6.4 ** ((mel - 15) / 27))
+
+
+bins = np.fft.rfftfreq(n_fft, 1 / rate)  # (F,) Hz
+edges = to_hertz(np.linspace(to_mel(params.fmin), to_mel(rate / 2), params.n_mels + 2))
+low, peak, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+triangles = np.maximum(0, np.minimum((bins - low) / (peak - low), (high - bins) / (high - peak)))
+triangles *= 2 / (high - low)  # unit area
+agrees(decibels(triangles @ stft_power(siren)), "logmel")
+
+# %% [markdown]
+# ## Gammatone
+#
+# A place in the inner ear, tapped once, rings: the sound swells, then dies, $t^3 e^{-bt} \cos(2 \pi f t)$.
+# The higher its pitch $f$, the wider its band and the faster it dies: $b = 2 \pi \cdot 1.019 \cdot (24.7 +
+# f / 9.26)$. Slaney built a digital filter that rings like this from one pair of poles, four times over,
+# and four zeros.
+
+
+# %% tags=["nbval-check-output"]
+def decay(centre):
+    return 2 * np.pi * 1.019 * (24.7 + centre / 9.26449)
+
+
+def gammatone_gain(frequency, centre):
+    point, angle, radius = (
+        np.exp(2j * np.pi * frequency / rate),
+        2 * np.pi * centre / rate,
+        np.exp(-decay(centre) / rate),
+    )
+    gain = (
+        point / ((point - radius * np.exp(1j * angle)) * (point - radius * np.exp(-1j * angle)))
+    ) ** 4
+    for slope in np.sqrt([3 + 8**0.5, 3 - 8**0.5]):
+        gain = gain * (point - radius * (np.cos(angle) + slope * np.sin(angle)))
+        gain = gain * (point - radius * (np.cos(angle) - slope * np.sin(angle)))
+    return np.abs(gain)
+
+
+centres = modules["gammatone"].frequencies[
+    :, None
+]  # 128, equally spaced in ear filters, from 20 Hz
+gains = gammatone_gain(bins, centres) / gammatone_gain(centres, centres)  # 1 at the centre
+agrees(decibels((gains / n_fft @ np.sqrt(stft_power(siren))) ** 2), "gammatone")
+
+# %% [markdown]
+# We did not filter anything: the gains *weight the STFT's magnitudes*. That is quick, near enough, and it
+# has a price that we shall measure: the window of the STFT comes with it.
+#
+# ## CQT
+#
+# The constant-Q transform takes the piano seriously: twelve bins to an octave, and for each bin its own
+# window, as long as it takes to hear the same number $Q$ of cycles. Low notes get long windows, high notes
+# short ones. No FFT is needed to say it, only a correlation with one faded wave for each bin:
+
+
+# %% tags=["nbval-check-output"]
+def cqt_power(sound, frequencies, cycles):
+    rows = []
+    for frequency in frequencies:
+        half = cycles / frequency * rate / 2  # half a window, in samples
+        n = np.arange(-int(half), int(half) + 1)
+        wave = (0.5 + 0.5 * np.cos(np.pi * n / half)) * np.exp(-2j * np.pi * frequency * n / rate)
+        frames = np.lib.stride_tricks.sliding_window_view(np.pad(sound, len(n) // 2), len(n))[
+            ::hop_length
+        ]
+        rows.append(np.abs(frames @ wave) ** 2 * 4 / (2 * half))
+    return np.stack(rows)
+
+
+cycles = 1 / np.tanh(np.log(2) / params.bins_per_octave)
+frequencies = params.cqt_fmin * 2 ** (np.arange(params.cqt_bins) / params.bins_per_octave)
+agrees(decibels(cqt_power(siren, frequencies, cycles)), "cqt")
+
+# %%
+windows = 1000 * cycles / frequencies[[0, -1]]
+display(
+    Markdown(
+        f"Each bin hears {cycles:.1f} cycles: {windows[0]:.0f} ms at {frequencies[0]:.0f} Hz, {windows[1]:.1f} ms at "
+        f"{frequencies[-1]:,.0f} Hz. The STFT's window is {1000 * n_fft / rate:.0f} ms at every frequency here, "
+        f"{1000 * n_fft / 44100:.0f} ms at the paper's 44.1 kHz."
+    )
+)
+
+# %% [markdown]
+# Three pictures of the siren, each of which you could now write down from memory. The frequency axes
+# differ: each representation spends its rows in its own way.
+
+# %% mystnb={"image": {"alt": "Log-mel, CQT and gammatone spectrograms of the synthesised siren"}}
+figure, axes = plt.subplots(1, 3, figsize=(11, 3))
+for ax, (name, module) in zip(axes, modules.items(), strict=True):
+    values = module(torch.from_numpy(siren)[None])[0, 0].numpy()
+    plots.show_spectrogram(
+        values,
+        frequencies=module.frequencies,
+        seconds=params.duration,
+        ax=ax,
+        title=plots.label(name),
+    )
+
+# %% [markdown]
+# ## What each of them resolves
+#
+# Formulas promise; we measure. To see how wide a row is in **frequency**, play it hundreds of pure tones
+# and note how loud each comes out. To see how wide it is in **time**, play it one click and note how long
+# it answers. Width is area over height: the width of the rectangle that holds as much.
+#
+# **Predict:** which of the three is narrowest at 100 Hz, and which at 3 kHz? Where is the gammatone wider
+# than its own formula?
+
+
+# %%
+def widths(name):
+    """Return frequencies (F,), bandwidths in Hz and durations in s, measured with tones and a click."""
+    settings = {"sample_rate": rate, "hop_length": rate // 2}
+    tones = np.geomspace(25, 7900, 900)
+    sound = torch.from_numpy(np.sin(2 * np.pi * tones[:, None] * np.arange(rate) / rate)).float()
+    heard = (
+        build(name, **settings).power(sound)[:, :, 1].numpy()
+    )  # (tones, F) in the middle of a second
+    click = torch.zeros(1, rate)
+    click[0, rate // 2] = 1
+    echo = build(name, **settings | {"hop_length": 16}).power(click)[0].numpy()  # (F, 1 ms apart)
+    return (
+        modules[name].frequencies,
+        np.trapezoid(heard, tones, axis=0) / heard.max(0),
+        echo.sum(1) / echo.max(1) * 16 / rate,
+    )
+
+
+# %% mystnb={"image": {"alt": "Measured bandwidth and duration of the rows of each representation against frequency, with the ear's equivalent rectangular bandwidth"}}
+measured = {name: widths(name) for name in modules}
+figure, axes = plt.subplots(1, 2, figsize=(10, 3.4))
+for name, (centre, bandwidth, duration) in measured.items():
+    inside = (centre > 40) & (centre < 6000)
+    axes[0].loglog(
+        centre[inside], bandwidth[inside], color=plots.COLOURS[name], label=plots.label(name)
+    )
+    axes[1].loglog(centre[inside], 1000 * duration[inside], color=plots.COLOURS[name])
+ear = np.geomspace(40, 6000)
+axes[0].loglog(ear, 24.7 + ear / 9.26, ":", color="0.5", label="the ear (ERB)")
+axes[0].set(
+    xlabel="frequency (Hz)", ylabel="bandwidth (Hz)", title="how wide a row is in frequency"
+)
+axes[1].set(xlabel="frequency (Hz)", ylabel="duration (ms)", title="how long a row hears a click")
+axes[0].legend(frameon=False)
+plots.sns.despine()
+
+# %%
+at = {
+    (name, hertz): (np.interp(hertz, centre, bandwidth), 1000 * np.interp(hertz, centre, duration))
+    for name, (centre, bandwidth, duration) in measured.items()
+    for hertz in (100, 3000)
+}
+told = [
+    f"{plots.label(n)} {at[n, f][0]:.0f} Hz and {at[n, f][1]:.0f} ms"
+    for f in (100, 3000)
+    for n in modules
+]
+display(Markdown(f"At 100 Hz: {'; '.join(told[:3])}. At 3 kHz: {'; '.join(told[3:])}."))
+
+# %% [markdown]
+# The left panel is the choice of bands, the right one the bill. At the bottom the CQT separates what the
+# others blur, and smears time over a good part of a second to do so. At the top it is the quickest, and
+# log-mel and gammatone share a horizontal line in time: the window they both stand on. The same window
+# keeps them from getting narrower at the bottom than its own width in frequency.
+#
+# So two of the paper's three representations are **weighted sums of one STFT**. They differ in how they
+# add up, not in what they have heard. Keep that in mind when chapter 5 compares pairs.
+#
+# ## A blind spot
+#
+# The top CQT windows are shorter than the hop from one frame to the next. What falls between two of them
+# is not heard at all. We move a click through one hop and look at the loudest answer above 2 kHz.
+
+# %% mystnb={"image": {"alt": "Level of a click above 2 kHz against its position between two frames: nearly constant for log-mel and gammatone, falling into a deep hole for the CQT"}}
+offsets = np.linspace(0, hop_length, 33).astype(int)
+click = torch.zeros(len(offsets), rate)
+click[
+    torch.arange(len(offsets)), torch.from_numpy(rate // 2 // hop_length * hop_length + offsets)
+] = 1
+figure, ax = plt.subplots(figsize=(6, 2.8))
+depth = {}
+for name, module in modules.items():
+    high = torch.from_numpy(module.frequencies > 2000)
+    level = module(click)[:, 0, high].amax(dim=(1, 2)).numpy()
+    depth[name] = level.max() - level.min()
+    ax.plot(
+        1000 * offsets / rate,
+        level - level.max(),
+        color=plots.COLOURS[name],
+        label=plots.label(name),
+    )
+ax.set(xlabel="position of the click after a frame's centre (ms)", ylabel="dB", ylim=(-80, 5))
+ax.legend(frameon=False)
+plots.sns.despine()
+
+# %%
+display(
+    Markdown(
+        "The click loses "
+        + ", ".join(f"{x:.0f} dB in the {plots.label(n)}" for n, x in depth.items())
+        + "."
+    )
+)
+
+# %% [markdown]
+# A gun shot has an echo, which fills the hole; a single dry tick may vanish. The paper does not give the
+# CQT's hop. At 44.1 kHz our 512 samples are a smaller step, and the top bins still fall short of it.
+#
+# ## Listen, see, predict, reveal
+#
+# Four clips of urban synth. **Listen** to A to D and name them; then look at their three pictures and
+# find, for each, the representation that shows best what you heard.
+
+# %%
+mystery = [
+    int(np.flatnonzero(targets == clips.classes.index(name))[5])
+    for name in ("drilling", "car_horn", "engine_idling", "children_playing")
+]
+plots.players(
+    {letter: clips.read(i, rate) for letter, i in zip("ABCD", mystery, strict=True)},
+    sample_rate=rate,
+)
+
+# %% mystnb={"image": {"alt": "Four unnamed clips, each in log-mel, CQT and gammatone"}}
+figure, axes = plt.subplots(3, 4, figsize=(11, 6), sharex=True)
+for row, (name, module) in zip(axes, modules.items(), strict=True):
+    for ax, letter, i in zip(row, "ABCD", mystery, strict=True):
+        plots.show_spectrogram(
+            prepared.data.spectrograms[name][i],
+            frequencies=module.frequencies,
+            seconds=params.duration,
+            ax=ax,
+        )
+        ax.set(title=f"{letter} · {plots.label(name)}", ylabel="Hz" if letter == "A" else "")
+        ax.label_outer()
+
+# %%
+answers = "; ".join(
+    f"{letter} is *{clips.classes[targets[i]].replace('_', ' ')}*"
+    for letter, i in zip("ABCD", mystery, strict=True)
+)
+display(Markdown(f"<details><summary>Reveal</summary>\n\n{answers}.\n\n</details>"))
+
+# %% [markdown]
+# ## Class by class
+#
+# Your eyes are one judge. Here is a duller one: chapter 1's support vectors on the mean, the deviation and
+# the mean change of every row, in the dataset's own folds. **Predict:** for which classes will the CQT do
+# better than log-mel, for which worse?
+
+# %%
+from sklearn.model_selection import PredefinedSplit, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+
+right = {}
+for name, values in prepared.data.spectrograms.items():
+    change = np.abs(np.diff(values, axis=2)).mean(axis=2)
+    described = np.concatenate([values.mean(axis=2), values.std(axis=2), change], axis=1)
+    judge = make_pipeline(StandardScaler(), SVC(C=10))
+    right[name] = (
+        cross_val_predict(judge, described, targets, cv=PredefinedSplit(clips.table["fold"]))
+        == targets
+    )
+
+# %% mystnb={"image": {"alt": "Recall of each class with each of the three representations"}}
+recall = {
+    name: [hits[targets == k].mean() for k in range(len(clips.classes))]
+    for name, hits in right.items()
+}
+ax = plots.class_scores(recall, clips.classes, ylabel="recall")
+
+# %%
+share = {name: 100 * hits.mean() for name, hits in right.items()}
+some = 100 * np.any(list(right.values()), axis=0).mean()
+display(
+    Markdown(
+        "Right: "
+        + ", ".join(f"{plots.label(name)} {x:.0f} %" for name, x in share.items())
+        + f". At least one of the three: **{some:.0f} %**, an upper bound for whoever always knows whom to believe."
+    )
+)
+
+# %% [markdown]
+# The gap between the best one and *at least one* is what the paper calls complementary information. It is
+# there. How much of it a fusion can harvest is another matter: the committee is not told who is right.
+#
+# ## Absolute decibels
+#
+# Power spans many powers of ten, so we take logarithms: `10 log10`, floored at -100 dB. And that is *all* we
+# do. Many recipes refer the decibels to the loudest point and clip what is far below it. Then a quiet clip
+# and a loud one look alike, and if "the loudest point" is a batch's, a clip depends on its neighbours.
+
+# %% tags=["nbval-check-output"]
+module, sound = modules["logmel"], torch.from_numpy(siren)
+alone, halved = module(sound[None])[0], module(0.5 * sound[None])[0]
+loud = alone > -80
+print(
+    "half the amplitude, in dB:",
+    f"{(halved - alone)[loud].mean():.2f}",
+    "everywhere:",
+    torch.allclose(halved[loud], alone[loud] - 6.0206, atol=1e-3),
+)
+print(
+    "the same beside a loud clip:",
+    torch.allclose(module(torch.stack([sound, 9 * sound]))[0], alone, atol=1e-3),
+)
+
+# %% [markdown]
+# Loudness is information: engines are near, air conditioners hum from far away. A network that is better
+# off without it can learn to ignore it; one that was never given it cannot ask for it back.
+#
+# ## Recap
+#
+# - Frames, window, FFT: the STFT. Its window is one choice of time against frequency, for all frequencies.
+# - Log-mel and gammatone add up one STFT under triangles and under the ear's filters; the CQT has a window
+#   for each bin, long at the bottom, short at the top.
+# - All three come on one time axis, (B, 1, F, T), so that maps can be fused frame by frame.
+# - They err on different clips, which is the room that fusion has.
+#
+# ## Exercises
+#
+# **1.** Set `n_mels = 256` and look at the lowest rows of log-mel. What do you see, and why?
+#
+# <details><summary>Solution</summary>
+#
+# Dark lines: some triangles have become narrower than the distance of two FFT bins, fall between them and
+# catch nothing (`(triangles.sum(axis=1) == 0).sum()` counts them). More rows are not more resolution: the
+# window had decided that before.
+#
+# </details>
+#
+# **2.** How small must the hop be for no click to be lost in the top bins of the CQT?
+#
+# <details><summary>Hint</summary>
+#
+# Windows must overlap. A Hann window has fallen to a half at a quarter of its length from the centre: a hop
+# of half the shortest window, `cycles / frequencies[-1] * rate / 2` samples, loses at most a few dB. What
+# does that do to T, and to the cost of the network behind it?
+#
+# </details>
+#
+# **3.** Run the filters in time: set `gammatone_method = "filterbank"`, the slow reference. In which rows
+# does the picture change most?
+#
+# <details><summary>Solution</summary>
+#
+# In the rows whose own ring is shorter or longer than the STFT's window: at the top, where the filter bank
+# follows quicker changes (as far as one frame's average lets it), and at the bottom, where a real filter of 27 Hz
+# rings longer than the window is.
+#
+# </details>
+#
+# **Next:** [chapter 3](03_branch_pretraining.ipynb) shows one of these pictures to a network.

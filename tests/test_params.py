@@ -1,0 +1,314 @@
+"""Parameters: what is wrong is refused in one sentence that names the key and the way out."""
+
+import ast
+import itertools
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
+from papermill.utils import find_first_tagged_cell_index
+
+from fusionkd_lib.errors import InputError
+from fusionkd_lib.params import Params, load_params, make_params, notebook_params, read_yaml
+from fusionkd_lib.trunks import build_trunk
+
+ROOT = Path(__file__).parents[1]
+QUICK = sorted((ROOT / "params" / "quick").glob("*.yaml"))
+PARAMETER_FILES = sorted((ROOT / "params").rglob("*.yaml"))
+CHAPTERS = ("03_branch_pretraining", "04_fusion_and_distillation")
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "run.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+# The paper's settings
+
+
+def test_the_defaults_are_the_papers_settings():
+    params = Params()
+    # Sections IV-A to IV-D, in the paper's order.
+    assert (params.sample_rate, params.duration, params.n_mels) == (44100, 4.0, 128)
+    assert (params.trunk, params.width, params.head) == ("mobilenet_v2", 1.0, (1280, 512))
+    assert (params.epochs, params.lr, params.lr_factor, params.patience) == (100, 0.01, 0.1, 5)
+    assert (params.kd_loss, params.kd_weight) == ("mse", 0.01)
+    assert params.pair == "logmel + gammatone"
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("key", "nearest"),
+    [
+        ("epoch", "epochs"),
+        ("batchsize", "batch_size"),
+        ("sample-rate", "sample_rate"),
+        ("learning_rate", "lr"),
+        ("sr", "sample_rate"),
+        ("pair", "representations"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_nearest_spelling(key, nearest):
+    with pytest.raises(
+        InputError, match=f"^parameters: unknown key '{key}': did you mean '{nearest}'"
+    ):
+        make_params({key: 3})
+
+
+def test_an_unknown_key_that_is_near_to_none_gets_no_guess():
+    with pytest.raises(InputError, match=r"unknown key 'zzz'$"):
+        make_params({"zzz": 3})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "fault"),
+    [
+        ("epochs", "ten", "valid integer"),
+        ("epochs", 1.5, "valid integer"),
+        ("epochs", True, "valid integer"),
+        ("epochs", None, "valid integer"),
+        ("epochs", 0, "greater than 0"),
+        ("lr", 0, "greater than 0"),
+        ("lr", float("nan"), "finite number"),
+        ("duration", float("inf"), "finite number"),
+        ("temperature", -1.0, "greater than 0"),
+        ("val_fraction", 1.0, "less than 1"),
+        ("batch_size", 1, "greater than or equal to 2"),
+        ("micro_batch", 1, "greater than or equal to 2"),
+        ("n_folds", 2, "greater than or equal to 3"),
+        ("tap", 0, "less than 0"),
+        ("drop_leaked", "yes", "valid boolean"),
+        ("head", [1280], "field required"),
+        ("head", [1280, "many"], "valid integer"),
+        ("representations", "logmel", "valid list"),
+        ("representations", [], "at least 1 item"),
+    ],
+)
+def test_a_wrong_type_or_range_is_refused_with_key_and_value(key, value, fault):
+    with pytest.raises(InputError, match=f"^parameters: {key} = .* is not allowed: .*{fault}"):
+        make_params({key: value})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "hint"),
+    [
+        ("kd_loss", "msee", "'mse', 'l2' or 'kl'; did you mean 'mse'"),
+        ("representations", ["logmel", "cqtt"], "'stft'; did you mean 'cqt'"),
+        ("dataset", "urbansound", "did you mean 'urbansound8k'"),
+    ],
+)
+def test_a_word_that_is_none_of_the_choices_gets_them_and_the_nearest(key, value, hint):
+    with pytest.raises(InputError, match=f"{key} = .* use .*{hint}"):
+        make_params({key: value})
+
+
+@pytest.mark.parametrize(
+    ("values", "fault"),
+    [
+        ({"representations": ["cqt", "logmel", "cqt"]}, "names one twice"),
+        ({"branch": "cqt"}, "branch = 'cqt' is not of this run: use one of logmel, gammatone"),
+        ({"fold": 6}, "fold = 6: urban_synth has folds 1 to 5"),
+        ({"fold": 9, "n_folds": 8}, "folds 1 to 8"),
+        ({"dataset": "urbansound8k", "fold": 11}, "urbansound8k has folds 1 to 10"),
+        ({"dataset": "sonyc_ust", "fold": 2}, "sonyc_ust has folds 1 to 1"),
+        ({"data_root": "clips"}, "urban_synth is synthesised: it takes no data_root"),
+        ({"duration": 0.2}, "duration = 0.2: urban_synth is synthesised from 0.25 up"),
+        ({"sample_rate": 4000}, "sample_rate = 4000: urban_synth is synthesised from 8000 up"),
+        ({"weights": "imagenet", "width": 0.5}, "ImageNet weights exist for width 1.0 alone"),
+        ({"trunk": "shufflenet_v2", "width": 0.25}, "shufflenet_v2 comes in width 0.5 and 1.0"),
+        ({"trunk": "squeezenet1_1", "width": 0.5}, "squeezenet1_1 comes in width 1.0"),
+        ({"trunk": "shufflenet_v2", "tap": -7}, "tap = -7: shufflenet_v2 has 6 feature layers"),
+    ],
+)
+def test_values_that_are_impossible_together_are_refused(values, fault):
+    with pytest.raises(InputError, match=fault):
+        make_params(values)
+
+
+@pytest.mark.parametrize("trunk", ["mobilenet_v2", "shufflenet_v2", "squeezenet1_1"])
+def test_the_deepest_tap_that_is_allowed_is_the_trunks_first_layer(trunk):
+    depth = len(build_trunk(trunk)[0])
+    assert make_params({"trunk": trunk, "tap": -depth}).tap == -depth
+    with pytest.raises(InputError, match=f"{trunk} has {depth} feature layers"):
+        make_params({"trunk": trunk, "tap": -depth - 1})
+
+
+def test_the_first_of_several_faults_is_named_and_the_others_are_counted():
+    with pytest.raises(InputError, match=r"epochs = -1 .* \(and 2 more\)$"):
+        make_params({"lr": "fast", "epochs": -1, "seeds": 3})
+
+
+def test_replaced_parameters_are_validated_again_and_the_others_kept():
+    params = make_params({"epochs": 7, "head": [16, 8]})
+    changed = params.replace(seed=3)
+    assert changed.model_dump() == params.model_dump() | {"seed": 3}
+    with pytest.raises(InputError, match="names one twice"):
+        params.replace(representations=["cqt", "cqt"])
+    with pytest.raises(InputError, match="did you mean 'seed'"):
+        params.replace(sed=3)
+
+
+# Files
+
+
+def test_a_file_is_one_run_with_the_papers_defaults(tmp_path):
+    (params,) = load_params(write(tmp_path, "lr: 0.02\nhead: [16, 8]\nrepresentations: [cqt]\n"))
+    expected = Params().model_dump() | {"lr": 0.02, "head": (16, 8), "representations": ("cqt",)}
+    assert params.model_dump() == expected
+
+
+@pytest.mark.parametrize("number", ["1e-3", "1E5", "5e3"])
+def test_a_number_that_yaml_reads_as_text_is_refused_with_the_reason(tmp_path, number):
+    path = write(tmp_path, f"lr: {number}\n")
+    with pytest.raises(InputError, match=r"run\.yaml: lr = .* write 1\.0e-3"):
+        load_params(path)
+
+
+def test_a_quoted_number_gets_no_hint_about_exponents(tmp_path):
+    with pytest.raises(InputError, match=r"valid integer$"):
+        load_params(write(tmp_path, "epochs: '16'\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", "holds no parameters"),
+        ("- lr\n- 3\n", "holds no parameters"),
+        ("lr\n", "holds no parameters"),
+        ("seed: 1\nlr: [0.1\n", "is not YAML in line 3"),
+        ("lr: !!python/object:os.system {}\n", "is not YAML in line 1"),
+        ("1: 2\n", "a key is not text"),
+        ("{a: 1}: 2\n", "is not YAML"),
+    ],
+)
+def test_what_is_no_mapping_of_keys_is_refused(tmp_path, text, fault):
+    with pytest.raises(InputError, match=rf"run\.yaml: {fault}"):
+        load_params(write(tmp_path, text))
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"none\.yaml: cannot be read: No such file"):
+        load_params(tmp_path / "none.yaml")
+    with pytest.raises(InputError, match="cannot be read: Is a directory"):
+        load_params(tmp_path)
+    (tmp_path / "latin.yaml").write_bytes(b"data_root: caf\xe9\n")
+    with pytest.raises(InputError, match=r"latin\.yaml: is not YAML"):
+        load_params(tmp_path / "latin.yaml")
+
+
+@pytest.mark.parametrize("path", PARAMETER_FILES, ids=lambda path: path.stem)
+def test_every_parameter_file_of_the_project_is_valid(path):
+    assert load_params(path)
+
+
+# The grid
+
+
+def test_a_grid_is_every_combination_of_its_values(tmp_path):
+    text = "epochs: 3\ngrid:\n  seed: [0, 1, 2]\n  representations: [[logmel, cqt], [cqt]]\n"
+    runs = load_params(write(tmp_path, text))
+    found = {(run.seed, run.representations, run.epochs) for run in runs}
+    pairs = (("logmel", "cqt"), ("cqt",))
+    assert found == {(*cell, 3) for cell in itertools.product((0, 1, 2), pairs)}
+    assert len(runs) == 6
+
+
+@pytest.mark.parametrize(
+    ("grid", "fault"),
+    [
+        ("lr: 0.1\ngrid: {lr: [0.1, 0.2]}", "'lr' stands both alone and in the grid: keep one"),
+        ("grid: {seed: 3}", "must give a list of values for each key"),
+        ("grid: {seed: []}", "must give a list of values"),
+        ("grid: [seed]", "must give a list of values"),
+        ("grid:", "grid = None must give"),
+        ("grid: {seeds: [0, 1]}", "unknown key 'seeds': did you mean 'seed'"),
+        ("grid: {fold: [1, 6]}", "fold = 6: urban_synth has folds 1 to 5"),
+    ],
+)
+def test_a_grid_that_is_none_is_refused(tmp_path, grid, fault):
+    with pytest.raises(InputError, match=rf"run\.yaml: .*{fault}"):
+        load_params(write(tmp_path, grid))
+
+
+# Notebooks
+
+
+def chapter(name: str) -> nbformat.NotebookNode:
+    return load_notebook_node(jupytext.read(ROOT / "book" / f"{name}.py"))
+
+
+def parameters_cell(notebook: nbformat.NotebookNode) -> dict[str, object]:
+    """Run the cell that papermill writes its values below."""
+    namespace: dict[str, object] = {}
+    exec(notebook.cells[find_first_tagged_cell_index(notebook, "parameters")].source, namespace)
+    return {key: value for key, value in namespace.items() if key != "__builtins__"}
+
+
+def as_papermill_would(**parameters: object) -> dict[str, object]:
+    """Return the globals of a chapter whose first cells ran, with papermill's values injected."""
+    notebook = parameterize_notebook(chapter(CHAPTERS[0]), parameters)
+    tags = {"parameters", "injected-parameters"}
+    cells = [cell.source for cell in notebook.cells if tags & set(cell.metadata.tags)]
+    assert len(cells) == 2
+    namespace: dict[str, object] = {"In": ["", *cells], "Out": {}, "print": print}
+    for cell in cells:
+        exec(cell, namespace)
+    return namespace
+
+
+def test_a_notebooks_other_variables_are_no_parameters():
+    namespace = as_papermill_would(seed=4, representations=["cqt"])
+    namespace |= {"epoch": 3, "results": [1.0], "learning_rate": 0.1}
+    params = notebook_params(namespace)
+    written = parameters_cell(chapter(CHAPTERS[0]))
+    assert params == make_params(written | {"seed": 4, "representations": ["cqt"]})
+
+
+def test_an_unknown_key_that_papermill_injected_is_refused():
+    namespace = as_papermill_would(epoch=3)
+    with pytest.raises(InputError, match=r"this notebook: unknown key 'epoch'.* mean 'epochs'"):
+        notebook_params(namespace)
+
+
+def test_a_wrong_value_in_a_notebook_is_refused():
+    namespace = as_papermill_would(epochs="three")
+    with pytest.raises(InputError, match="this notebook: epochs = 'three' is not allowed"):
+        notebook_params(namespace)
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_a_parameterised_chapter_has_valid_values_of_its_own(name):
+    assert make_params(parameters_cell(chapter(name)))
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+@pytest.mark.parametrize("path", QUICK, ids=lambda path: path.stem)
+def test_plain_papermill_knows_every_key_of_the_quick_files(name, path):
+    assert set(read_yaml(path)) <= set(parameters_cell(chapter(name)))
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_a_chapters_own_variables_hide_no_parameter(name):
+    # Else its parameters could be checked only once: the check reads the notebook's variables.
+    notebook = chapter(name)
+    own = notebook.cells[find_first_tagged_cell_index(notebook, "parameters") + 1 :]
+    statements = [
+        statement
+        for cell in own
+        if cell.cell_type == "code"
+        for statement in ast.parse(cell.source).body
+    ]
+    assigned = {
+        target.id
+        for statement in statements
+        for target in (*getattr(statement, "targets", ()), getattr(statement, "target", None))
+        if isinstance(target, ast.Name)
+    }
+    assert "params" in assigned
+    assert assigned & set(Params.model_fields) == set()

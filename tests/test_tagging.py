@@ -1,0 +1,315 @@
+"""Tagging: a test clip gets the score of its run, and a long recording those of its windows."""
+
+import json
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from click.testing import CliRunner
+from safetensors.torch import load_file, save_file
+
+from fusionkd_lib import experiment, tagging, training
+from fusionkd_lib.audio import load_mono
+from fusionkd_lib.cli import main
+from fusionkd_lib.errors import InputError
+from fusionkd_lib.params import make_params
+from fusionkd_lib.runs import Run, file_digest, write_json
+from fusionkd_lib.tagging import cut_windows, load_tagger, tag_file
+
+RATE = 8000
+WINDOW = 4000  # samples of the runs below
+SMALL = {
+    "n_folds": 3,
+    "sample_rate": RATE,
+    "duration": 0.5,
+    "representations": ["logmel", "gammatone"],
+    "n_fft": 256,
+    "hop_length": 128,
+    "n_mels": 32,
+    "gammatone_bands": 32,
+    "width": 0.25,
+    "head": [16, 8],
+    "epochs": 1,
+    "batch_size": 32,
+    "threads": 1,
+}
+SINGLE = SMALL | {"dataset": "urban_synth", "clips_per_class": 1}
+MULTI = SMALL | {"dataset": "urban_synth_scenes", "n_scenes": 8}
+
+
+def quietly(history, n_epochs):
+    pass
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory):
+    return tmp_path_factory.mktemp("outputs")
+
+
+@pytest.fixture(autouse=True)
+def _outputs(outputs, monkeypatch):
+    monkeypatch.setenv("FUSIONKD_OUTPUTS", str(outputs))
+
+
+def trained(settings, **changes) -> Run:
+    """Return the fusion run, trained by the first test that asks for it."""
+
+    def fit(model, *arguments, **options):
+        # After a few steps the running averages are still near their start, and all scores the
+        # same; with momentum 1 they are those of the last batch.
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
+                module.momentum = 1.0
+        return training.fit(model, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiment, "fit", fit)
+        return experiment.train_fusion(make_params(settings | changes), report=quietly)
+
+
+def write_clip(folder, run: Run, row: int):
+    """Write a test clip of a synthetic run as a sound file."""
+    clips = experiment.open_clips(run.params)
+    name = run.scores["clips"][row]
+    index = clips.table["clip"].tolist().index(name)
+    soundfile.write(folder / f"{name}.wav", clips.read(index, RATE), RATE, subtype="FLOAT")
+    return folder / f"{name}.wav"
+
+
+def noise(seconds: float, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(-0.5, 0.5, round(seconds * RATE)).astype("float32")
+
+
+def write_noise(path, seconds: float = 0.5, **options):
+    soundfile.write(path, noise(seconds), RATE, subtype="FLOAT", **options)
+    return path
+
+
+@pytest.mark.parametrize("settings", [SINGLE, MULTI], ids=["single label", "multi-label"])
+@pytest.mark.parametrize("head", [None, "fused", "logmel", "gammatone"])
+def test_a_test_clip_gets_the_scores_that_its_run_has(tmp_path, settings, head):
+    run = trained(settings)
+    tagger = load_tagger(run.folder, head)
+    result = tag_file(tagger, write_clip(tmp_path, run, 5))
+    expected = run.scores[head or "fused"][5]
+    assert run.scores[head or "fused"].std(axis=0).max() > 0.01  # else any clip would do
+    assert list(result["scores"]) == run.provenance["classes"]
+    np.testing.assert_allclose(list(result["scores"].values()), expected, atol=2e-5)
+    assert result["duration_seconds"] == 0.5
+    assert (result["run"], result["head"]) == (run.name, head or "fused")
+    assert result["data_status"] == "synthetic"
+
+
+def test_a_branch_run_is_its_branch(tmp_path):
+    parent = next(iter(trained(SINGLE).provenance["parents"]))
+    tagger = load_tagger(parent)  # by its name
+    assert (tagger.run, tagger.head) == (parent, "logmel")
+    assert list(tagger.representations) == ["logmel"]
+    assert (tagger.sample_rate, tagger.duration) == (RATE, 0.5)
+    assert not tagger.network.training
+    expected = Run(tagging.outputs_root() / "runs" / parent).scores["logmel"][0]
+    result = tag_file(tagger, write_clip(tmp_path, trained(SINGLE), 0))
+    np.testing.assert_allclose(list(result["scores"].values()), expected, atol=2e-5)
+
+
+def test_a_padded_spectrogram_is_what_a_run_with_such_padding_gets(tmp_path):
+    tagger = load_tagger(trained(SINGLE).folder, "logmel")
+    padded = replace(tagger, params=tagger.params.replace(pad="spectrogram"))
+    path = write_noise(tmp_path / "short.wav", 0.2)
+    assert tag_file(tagger, path)["scores"] != tag_file(padded, path)["scores"]
+
+
+@pytest.mark.parametrize(
+    ("n_samples", "starts"),
+    [
+        (10, [0]),  # shorter than a window
+        (100, [0]),
+        (101, [0, 1]),
+        (250, [0, 100, 150]),
+        (300, [0, 100, 200]),
+    ],
+)
+@pytest.mark.parametrize("block", [7, 100, 1000])
+def test_windows_cover_a_recording_and_the_last_ends_with_it(n_samples, starts, block):
+    waveform = np.arange(n_samples, dtype=np.float32)
+    windows = list(cut_windows(np.split(waveform, range(block, n_samples, block)), 100))
+    assert [start for start, _ in windows] == starts
+    for start, window in windows:
+        np.testing.assert_array_equal(window, waveform[start : start + 100])
+
+
+@pytest.mark.parametrize(
+    ("settings", "reduce"),
+    [(SINGLE, np.mean), (MULTI, np.max)],
+    ids=["mean of a single label", "maximum of many"],
+)
+def test_a_long_recording_is_scored_by_its_windows(tmp_path, monkeypatch, settings, reduce):
+    monkeypatch.setattr(tagging, "WINDOWS_AT_ONCE", 2)
+    tagger = load_tagger(trained(settings).folder)
+    result = tag_file(tagger, write_noise(tmp_path / "long.wav", 2.2), windows=True)
+    starts = [0, 0.5, 1.0, 1.5, 1.7]
+    assert [window["start_seconds"] for window in result["windows"]] == starts
+    assert result["duration_seconds"] == 2.2
+    by_window = np.array([list(window["scores"].values()) for window in result["windows"]])
+    long = noise(2.2)
+    alone = [long[round(RATE * start) :][:WINDOW] for start in starts]
+    np.testing.assert_allclose(by_window, tagger.scores(alone), atol=1e-4)
+    expected = reduce(by_window, axis=0)
+    np.testing.assert_allclose(list(result["scores"].values()), expected, atol=2e-6)
+
+
+def test_a_short_recording_is_padded(tmp_path):
+    tagger = load_tagger(trained(MULTI).folder)
+    padded = np.concatenate([noise(0.2), np.zeros(WINDOW - round(0.2 * RATE), np.float32)])
+    result = tag_file(tagger, write_noise(tmp_path / "short.wav", 0.2), windows=True)
+    expected = tagger.scores([padded])[0]
+    np.testing.assert_allclose(list(result["scores"].values()), expected, atol=1e-4)
+    assert result["duration_seconds"] == 0.2
+    assert len(result["windows"]) == 1
+
+
+@pytest.mark.parametrize("name", ["a.flac", "a.ogg", "a.mp3", "a.aiff"])
+def test_any_format_rate_and_number_of_channels_is_tagged(tmp_path, name):
+    tagger = load_tagger(trained(MULTI).folder)
+    stereo = noise(2 * 44100 / RATE).reshape(-1, 2)  # of 1 s
+    soundfile.write(tmp_path / name, stereo, 44100)
+    result = tag_file(tagger, tmp_path / name)
+    waveform = load_mono(tmp_path / name, sample_rate=RATE)
+    assert result["duration_seconds"] == pytest.approx(1, abs=0.06)
+    by_window = tagger.scores([waveform[:WINDOW], waveform[WINDOW:][:WINDOW], waveform[-WINDOW:]])
+    expected = by_window.max(axis=0)
+    np.testing.assert_allclose(list(result["scores"].values()), expected, atol=1e-4)
+
+
+def test_memory_does_not_grow_with_the_recording(tmp_path, monkeypatch):
+    tagger, batches = load_tagger(trained(SINGLE).folder, "logmel"), []
+
+    def score(self, waveforms):
+        batches.append(len(waveforms))
+        return np.full((len(waveforms), 10), 0.1)
+
+    monkeypatch.setattr(tagging.Tagger, "scores", score)
+    assert tag_file(tagger, write_noise(tmp_path / "long.wav", 60))["duration_seconds"] == 60
+    assert sum(batches) == 120
+    assert max(batches) == tagging.WINDOWS_AT_ONCE
+
+
+def test_tags_reach_the_thresholds_of_validation_and_the_surest_comes_first(tmp_path):
+    tagger = load_tagger(trained(MULTI).folder)
+    assert tagger.thresholds.tolist() == trained(MULTI).metrics["fused"]["thresholds"]
+    path = write_noise(tmp_path / "a.wav")
+    scores = np.array(list(tag_file(tagger, path)["scores"].values()))
+    order = np.argsort(-scores)
+    # One below, one at its own score's height and above it: reached is reached.
+    thresholds = np.full(len(scores), 1.1)
+    thresholds[order[[0, 2]]] = scores[order[[0, 2]]] - 1e-5
+    result = tag_file(replace(tagger, thresholds=thresholds), path)
+    assert result["tags"] == [tagger.classes[k] for k in order[[0, 2]]]
+
+
+def test_without_validation_clips_a_tag_is_a_score_of_one_half():
+    assert set(load_tagger(trained(SINGLE, validation="none").folder).thresholds) == {0.5}
+
+
+# What can be wrong
+
+
+def test_an_unknown_run_names_the_nearest_one():
+    run = trained(SINGLE)
+    message = f"there is no such run: did you mean {re.escape(run.name)}"
+    with pytest.raises(InputError, match=message):
+        load_tagger(run.name[:-1])
+    with pytest.raises(InputError, match=r"zzz: there is no such run: give a folder, or a run of"):
+        load_tagger("zzz")
+
+
+def test_an_unknown_head_names_those_there_are():
+    with pytest.raises(InputError, match=r"head = 'cqt': .* has logmel, gammatone, fused"):
+        load_tagger(trained(SINGLE).folder, "cqt")
+
+
+def test_an_unfinished_run_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"this run is not finished"):
+        load_tagger(tmp_path)
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """Return a finished run that a test may damage."""
+    run = trained(SINGLE)
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    for path in run.folder.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+def seal(folder, name: str) -> None:
+    """Make a changed record the run's own."""
+    digests = json.loads((folder / "complete.json").read_text())
+    write_json(folder / "complete.json", digests | {name: file_digest(folder / name)})
+
+
+def test_another_networks_weights_are_refused(copy):
+    state = load_file(copy / "logmel.safetensors")
+    state["head.0.weight"] = torch.zeros(5, 7)
+    save_file(state, copy / "logmel.safetensors")
+    with pytest.raises(InputError, match=r"logmel\.safetensors: missing or changed"):
+        load_tagger(copy, "logmel")
+    seal(copy, "logmel.safetensors")
+    with pytest.raises(InputError, match=r"of another network \(head\.0\.weight differs\)"):
+        load_tagger(copy, "logmel")
+
+
+# The command
+
+
+def lines(text: str) -> list[dict]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_the_command_prints_one_object_a_line(tmp_path):
+    run = trained(MULTI)
+    paths = [str(write_noise(tmp_path / name)) for name in ("a.wav", "b.wav")]
+    answer = CliRunner().invoke(main, ["tag", run.name, *paths])
+    assert answer.exit_code == 0, answer.output
+    results = lines(answer.stdout)
+    assert [result["file"] for result in results] == paths
+    assert results[0] == tag_file(load_tagger(run.folder), paths[0])
+    answer = CliRunner().invoke(
+        main, ["tag", str(run.folder), paths[0], "--head", "logmel", "--windows"]
+    )
+    (result,) = lines(answer.stdout)
+    assert result["head"] == "logmel"
+    assert len(result["windows"]) == 1
+
+
+def test_a_bad_file_is_told_and_the_others_are_tagged(tmp_path):
+    good = str(write_noise(tmp_path / "good.wav"))
+    (tmp_path / "bad.wav").write_text("no sound")
+    files = [good, str(tmp_path / "bad.wav"), str(tmp_path / "none.wav"), good]
+    answer = CliRunner().invoke(main, ["tag", trained(SINGLE).name, *files])
+    assert answer.exit_code == 1
+    assert [result["file"] for result in lines(answer.stdout)] == [good, good]
+    errors = answer.stderr.splitlines()
+    assert len(errors) == 2
+    assert errors[0].startswith(f"Error: {tmp_path / 'bad.wav'} cannot be read as audio")
+    assert errors[1].startswith(f"Error: {tmp_path / 'none.wav'} does not exist")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["no-such-run", "a.wav"], 1, "no-such-run: there is no such run"),
+        (["no-such-run"], 2, "Missing argument 'AUDIO...'"),
+        ([], 2, "Missing argument 'RUN'"),
+    ],
+)
+def test_what_is_asked_wrongly_is_told(arguments, status, said):
+    answer = CliRunner().invoke(main, ["tag", *arguments])
+    assert answer.exit_code == status
+    assert said in answer.stderr
+    assert not answer.stdout

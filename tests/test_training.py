@@ -1,0 +1,553 @@
+"""Training: it learns, it goes on where it stopped bit for bit, and it selects on validation."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fusionkd_lib import training
+from fusionkd_lib.errors import InputError
+from fusionkd_lib.models import FUSED, Branch, FusionKD, FusionModule, Output
+from fusionkd_lib.params import Params
+from fusionkd_lib.training import (
+    Data,
+    Progress,
+    batches,
+    fit,
+    predict,
+    probabilities,
+    resolve_device,
+    resolve_precision,
+    shuffled,
+    train_epoch,
+    validation_losses,
+)
+
+K, T = 3, 33
+BINS = {"logmel": 32, "cqt": 40}
+TRAIN, VALIDATION, TEST = np.arange(24), np.arange(24, 33), np.arange(33, 39)
+has_bfloat16 = pytest.mark.skipif(
+    resolve_precision("auto") == "float32", reason="this processor does not compute in bfloat16"
+)
+
+
+def toy(*, multi_label: bool = False, seed: int = 0) -> Data:
+    """Clips of three classes, each a band of its own that is 2 above unit noise."""
+    generator = np.random.default_rng(seed)
+    targets = generator.permutation(np.arange(39) % K)
+    spectrograms = {}
+    for name, n_bins in BINS.items():
+        x = generator.standard_normal((39, n_bins, T)).astype(np.float32)
+        for row, target in enumerate(targets):
+            x[row, 10 * target : 10 * target + 10] += 2
+        spectrograms[name] = x
+    return Data(spectrograms, np.eye(K, dtype=np.float32)[targets] if multi_label else targets, K)
+
+
+def branch(seed: int = 0) -> Branch:
+    torch.manual_seed(seed)
+    return Branch("logmel", K, width=0.25, hidden=(16, 8))
+
+
+def fused(seed: int = 0) -> FusionKD:
+    torch.manual_seed(seed)
+    branches = [Branch(name, K, width=0.25, hidden=(16, 8)) for name in BINS]
+    return FusionKD(branches, FusionModule([1280, 1280], K, hidden=(32, 8)))
+
+
+class Linear(nn.Module):
+    """Softmax regression: no BatchNorm, and gradients in closed form."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear = nn.Linear(BINS["logmel"] * T, K)
+
+    def forward(self, spectrograms: dict[str, torch.Tensor]) -> Output:
+        x = spectrograms["logmel"]
+        return Output("linear", self.linear(x.flatten(1)), x)
+
+
+@pytest.fixture
+def params(tiny) -> Params:
+    return tiny(representations=["logmel", "cqt"], batch_size=8, lr=0.003)
+
+
+def train(
+    model: nn.Module,
+    folder: Path,
+    params: Params,
+    *,
+    data: Data | None = None,
+    n_epochs: int = 3,
+    rows: np.ndarray = TRAIN,
+    validation: np.ndarray = VALIDATION,
+    report=lambda history, n_epochs: None,
+) -> Progress:
+    return fit(
+        model,
+        data or toy(),
+        rows,
+        validation,
+        n_epochs=n_epochs,
+        params=params,
+        checkpoint=folder / "checkpoint.pt",
+        report=report,
+    )
+
+
+class PowerCutError(Exception):
+    """What interrupts a run."""
+
+
+def cut_after(epoch: int):
+    def report(history, n_epochs):
+        if len(history) == epoch:
+            raise PowerCutError
+
+    return report
+
+
+def column(progress: Progress, name: str) -> list[float]:
+    return [row[name] for row in progress.history]
+
+
+def untimed(progress: Progress) -> list[dict[str, float]]:
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in progress.history]
+
+
+def assert_same(model: nn.Module, progress: Progress, other: nn.Module, others: Progress) -> None:
+    """Assert that two trainings agree in every bit."""
+    torch.testing.assert_close(model.state_dict(), other.state_dict(), rtol=0, atol=0)
+    assert untimed(progress) == untimed(others)
+    torch.testing.assert_close(progress.best, others.best, rtol=0, atol=0)
+
+
+# Learning
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_every_head_learns_a_single_batch_by_heart(params, tmp_path, multi_label):
+    params = params.replace(lr=0.01, batch_size=12)
+    data, rows = toy(multi_label=multi_label), TRAIN[:12]
+    progress = train(fused(), tmp_path, params, data=data, rows=rows, n_epochs=10)
+    for head in (*BINS, FUSED):
+        losses = column(progress, f"ce_{head}")
+        assert losses[0] == pytest.approx(math.log(2 if multi_label else K), rel=0.3)
+        assert losses[-1] < 0.8 * losses[0]
+
+
+def test_what_is_learned_holds_for_clips_never_seen(params, tmp_path):
+    model = Linear()
+    train(model, tmp_path, params)
+    logits = predict(model, toy(), TEST, params=params)["linear"]
+    assert logits.argmax(axis=1).tolist() == toy().targets[TEST].tolist()
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_clips_and_eq_4(params, tmp_path):
+    progress = train(fused(), tmp_path, params.replace(kd_weight=0.5), n_epochs=2)
+    for row in progress.history:
+        eq_3 = row["ce_logmel"] + row["ce_cqt"] + row["ce_fused"]
+        eq_4 = eq_3 + row["kd_weight"] * (row["kd_logmel"] + row["kd_cqt"])
+        assert row["loss"] == pytest.approx(eq_4)
+        assert row["val_loss"] == pytest.approx(
+            row["val_ce_logmel"] + row["val_ce_cqt"] + row["val_ce_fused"]
+        )
+
+
+def test_lambda_follows_the_ramp_over_the_phase_or_over_its_own_epochs(params, tmp_path):
+    ramp = [0.5 * math.exp(-5 * (1 - i / 2) ** 2) for i in range(3)]
+    params = params.replace(kd_weight=0.5)
+    progress = train(fused(), tmp_path / "phase", params)
+    assert column(progress, "kd_weight") == pytest.approx(ramp)
+    progress = train(fused(), tmp_path / "own", params.replace(ramp_epochs=2))
+    assert column(progress, "kd_weight") == pytest.approx([0.5 * math.exp(-5), 0.5, 0.5])
+
+
+def test_distillation_changes_the_students_and_brings_them_nearer_to_the_teacher(params, tmp_path):
+    params, models, distances = params.replace(lr=0.01, ramp_epochs=1), {}, {}
+    for weight in (0.0, 10.0):
+        models[weight] = fused()
+        changed = params.replace(kd_weight=weight)
+        progress = train(models[weight], tmp_path / str(weight), changed, n_epochs=5)
+        distances[weight] = {name: column(progress, f"kd_{name}") for name in BINS}
+    for name in BINS:
+        assert distances[10.0][name][-1] < distances[0.0][name][-1] / 2
+        # The first convolution of the branch: the lesson reaches the whole of it.
+        key = f"branches.{name}.stem.1.weight"
+        assert (models[0.0].state_dict()[key] != models[10.0].state_dict()[key]).any()
+
+
+def test_with_lambda_zero_the_distance_that_is_measured_teaches_nothing(params, tmp_path):
+    params = params.replace(kd_weight=0.0)
+    models = {}
+    for kind in ("mse", "kl"):
+        models[kind] = fused()
+        train(models[kind], tmp_path / kind, params.replace(kd_loss=kind), n_epochs=1)
+    states = [model.state_dict() for model in models.values()]
+    torch.testing.assert_close(*states, rtol=0, atol=0)
+
+
+def test_the_rate_falls_tenfold_where_validation_does_not_improve(params, tmp_path):
+    data = toy()
+    data.targets[VALIDATION] = (data.targets[VALIDATION] + 1) % K  # so that learning makes it worse
+    progress = train(Linear(), tmp_path, params.replace(patience=1), data=data, n_epochs=6)
+    assert int(np.argmin(column(progress, "val_loss"))) == 0
+    # The first epoch is the best; two without improvement are one more than patience has.
+    assert column(progress, "lr") == pytest.approx([3e-3] * 3 + [3e-4] * 2 + [3e-5])
+
+
+# The same again
+
+
+def test_equal_parameters_give_equal_bits_and_another_seed_does_not(params, tmp_path):
+    first, again, other = branch(), branch(), branch()
+    progress = train(first, tmp_path / "first", params, n_epochs=2)
+    torch.rand(7)  # whoever drew from the global generator
+    assert_same(first, progress, again, train(again, tmp_path / "again", params, n_epochs=2))
+    others = train(other, tmp_path / "other", params.replace(seed=1), n_epochs=2)
+    assert untimed(others) != untimed(progress)
+
+
+def test_the_order_of_an_epoch_is_of_its_seed_and_number_alone():
+    rows = np.arange(100, 150)
+    first = shuffled(rows, seed=3, epoch=4)
+    assert sorted(first) == list(rows)
+    np.testing.assert_array_equal(first, shuffled(rows, seed=3, epoch=4))
+    others = [shuffled(rows, seed=3, epoch=5), shuffled(rows, seed=4, epoch=4)]
+    assert all((first != other).any() for other in others)
+
+
+VARIANTS = {
+    "a branch": (branch, {}),
+    "a fused network": (fused, {}),
+    "a falling rate": (branch, {"patience": 0, "lr": 0.05}),
+    "all that is drawn": (
+        fused,
+        {"augmentation": "mixup", "select": "per_head", "micro_batch": 4, "kd_loss": "kl"},
+    ),
+    "all that is fast": (
+        branch,
+        {
+            "augmentation": "masks",
+            "precision": "bfloat16",
+            "channels_last": True,
+            "fused_optimizer": True,
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(variant, params, tmp_path):
+    make, settings = VARIANTS[variant]
+    params = params.replace(**settings)
+    if params.precision == "bfloat16" and resolve_precision("auto") == "float32":
+        pytest.skip("this processor does not compute in bfloat16")
+    options = {"rows": TRAIN[:16], "n_epochs": 4}
+    whole = make()
+    expected = train(whole, tmp_path / "whole", params, **options)
+    if variant == "a falling rate":
+        assert len(set(column(expected, "lr"))) > 1
+    with pytest.raises(PowerCutError):
+        train(make(), tmp_path / "cut", params, report=cut_after(2), **options)
+    resumed = make(seed=99)  # nothing of the new network may stay
+    torch.manual_seed(99)
+    epochs = []
+    progress = train(
+        resumed,
+        tmp_path / "cut",
+        params,
+        report=lambda history, n_epochs: epochs.append(len(history)),
+        **options,
+    )
+    assert epochs == [3, 4]  # only what was missing was trained
+    assert_same(resumed, progress, whole, expected)
+
+
+def test_a_power_cut_while_a_checkpoint_is_written_costs_one_epoch(params, tmp_path, monkeypatch):
+    expected_model = branch()
+    expected = train(expected_model, tmp_path / "whole", params)
+    save, saved = torch.save, []
+
+    def save_half(state, file):
+        saved.append(len(state["history"]))
+        if len(saved) == 2:
+            file.write(b"half a checkpoint")
+            raise PowerCutError
+        save(state, file)
+
+    monkeypatch.setattr(torch, "save", save_half)
+    with pytest.raises(PowerCutError):
+        train(branch(), tmp_path / "cut", params)
+    resumed = branch()
+    assert_same(resumed, train(resumed, tmp_path / "cut", params), expected_model, expected)
+    assert saved == [1, 2, 2, 3]
+
+
+def test_a_finished_training_is_not_trained_again(params, tmp_path):
+    progress = train(branch(), tmp_path, params, n_epochs=2)
+    again = branch()
+    assert_same(
+        again,
+        train(again, tmp_path, params, n_epochs=2, report=cut_after(2)),
+        again,
+        progress,
+    )
+
+
+@pytest.mark.parametrize("damage", ["garbage", "cut", "another network's"])
+def test_a_checkpoint_that_cannot_be_gone_on_from_is_named_with_the_way_out(
+    damage, params, tmp_path
+):
+    path = tmp_path / "checkpoint.pt"
+    train(fused() if damage == "another network's" else branch(), tmp_path, params, n_epochs=1)
+    if damage == "garbage":
+        path.write_bytes(b"not a checkpoint")
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(InputError, match=r"checkpoint\.pt: this checkpoint cannot .*: delete it"):
+        train(branch(), tmp_path, params)
+    path.unlink()
+    assert len(train(branch(), tmp_path, params, n_epochs=1).history) == 1
+
+
+# Batches
+
+
+def test_batches_hold_every_row_once_and_never_a_single_clip():
+    for n in range(2, 30):
+        for size in range(2, 12):
+            parts = batches(np.arange(n), size)
+            np.testing.assert_array_equal(np.concatenate(parts), np.arange(n))
+            lengths = [len(part) for part in parts]
+            assert set(lengths[:-1]) <= {size}
+            assert 2 <= lengths[-1] <= size + 1
+
+
+@pytest.mark.parametrize("make", [branch, fused])
+@pytest.mark.parametrize("micro_batch", [None, 4])
+def test_a_last_batch_of_one_clip_is_trained_on_with_the_one_before(
+    make, micro_batch, params, tmp_path
+):
+    params = params.replace(micro_batch=micro_batch)
+    progress = train(make(), tmp_path, params, rows=TRAIN[:17], n_epochs=1)
+    assert math.isfinite(column(progress, "loss")[0])
+
+
+@pytest.mark.parametrize("micro_batch", [None, 3])
+def test_a_batch_in_parts_has_the_whole_batchs_gradient(micro_batch, params):
+    data, rows, model = toy(), np.arange(7), Linear()
+    x = data.spectrograms["logmel"][rows].reshape(7, -1).astype(np.float64)
+    weight, bias = (p.detach().numpy().astype(np.float64).copy() for p in model.parameters())
+    scores = np.exp(x @ weight.T + bias)
+    error = scores / scores.sum(axis=1, keepdims=True) - np.eye(K)[data.targets[rows]]
+    row = train_epoch(
+        model,
+        torch.optim.SGD(model.parameters(), lr=1.0),
+        data,
+        rows,
+        epoch=0,
+        weight=0.0,
+        params=params.replace(batch_size=7, micro_batch=micro_batch),
+    )
+    after_weight, after_bias = (p.detach().numpy() for p in model.parameters())
+    np.testing.assert_allclose(weight - after_weight, error.T @ x / 7, atol=1e-5)
+    np.testing.assert_allclose(bias - after_bias, error.mean(axis=0), atol=1e-5)
+    ce = -np.log((scores / scores.sum(axis=1, keepdims=True))[rows, data.targets[rows]])
+    assert row == {"ce_linear": pytest.approx(ce.mean()), "loss": pytest.approx(ce.mean())}
+
+
+def test_the_losses_told_are_means_over_clips_whatever_the_batches(params):
+    data, model = toy(), Linear()
+    told = [
+        train_epoch(
+            model,
+            torch.optim.SGD(model.parameters(), lr=0.0),
+            data,
+            TRAIN[:17],
+            epoch=0,
+            weight=0.0,
+            params=params.replace(batch_size=size),
+        )["loss"]
+        for size in (2, 5, 16, 17)
+    ]
+    assert told == pytest.approx([told[0]] * 4)
+    expected = validation_losses(model, data, TRAIN[:17], params=params)["linear"]
+    assert told[0] == pytest.approx(expected)
+
+
+def test_predictions_are_in_the_rows_order_and_do_not_depend_on_the_batch(params):
+    model, data, rows = fused(), toy(), np.array([5, 30, 2, 17, 9])
+    first = predict(model, data, rows, params=params)
+    again = predict(model, data, rows[::-1], params=params.replace(batch_size=2))
+    assert list(first) == [*BINS, FUSED]
+    for name, logits in first.items():
+        assert logits.shape == (5, K)
+        np.testing.assert_allclose(again[name], logits[::-1], atol=1e-5)
+
+
+def test_scores_are_softmax_or_sigmoid():
+    logits = np.log([[1, 2, 5]]).astype(np.float32)
+    np.testing.assert_allclose(
+        probabilities(logits, multi_label=False), [[1 / 8, 2 / 8, 5 / 8]], rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        probabilities(logits, multi_label=True), [[1 / 2, 2 / 3, 5 / 6]], rtol=1e-6
+    )
+
+
+# Divergence
+
+
+@pytest.mark.parametrize("validation", [VALIDATION, VALIDATION[:0]])
+def test_a_training_that_diverges_stops_with_epoch_and_terms_named(params, tmp_path, validation):
+    model = fused()
+
+    def poison(history, n_epochs):
+        if len(history) == 1:
+            nn.init.constant_(model.branches["cqt"].head[-1].bias, math.nan)
+
+    params = params.replace(batch_size=24)  # one step: the others are not poisoned yet
+    with pytest.raises(
+        InputError,
+        match=r"diverged in epoch 2 \(.*ce_logmel = \d.*ce_cqt = nan.*ce_fused = \d.*smaller lr",
+    ):
+        train(model, tmp_path, params, validation=validation, report=poison)
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert len(state["history"]) == 1  # the last good epoch is what is kept
+
+
+def test_a_rate_that_is_far_too_large_is_told_of_and_not_trained_on(params, tmp_path):
+    with pytest.raises(InputError, match=r"training diverged in epoch \d .*use a smaller lr"):
+        train(Linear(), tmp_path, params.replace(lr=1e35), n_epochs=5)
+
+
+# Selection
+
+
+def test_the_best_joint_epoch_is_kept_for_all_heads(params, tmp_path):
+    model = fused()
+    progress = train(model, tmp_path, params.replace(lr=0.02), n_epochs=4)
+    losses = column(progress, "val_loss")
+    assert list(progress.best) == ["joint"]
+    best = progress.best["joint"]
+    assert best["epoch"] == 1 + int(np.argmin(losses))
+    model.load_state_dict(best["state"])
+    again = validation_losses(model, toy(), VALIDATION, params=params)
+    assert sum(again.values()) == best["value"] == min(losses)
+
+
+def test_per_head_each_head_keeps_its_own_best_epoch(params, tmp_path):
+    model = fused()
+    params = params.replace(select="per_head", lr=0.02)
+    progress = train(model, tmp_path, params, n_epochs=4)
+    assert list(progress.best) == [*BINS, FUSED]
+    for head, best in progress.best.items():
+        losses = column(progress, f"val_ce_{head}")
+        assert (best["epoch"], best["value"]) == (1 + int(np.argmin(losses)), min(losses))
+        model.load_state_dict(best["state"])
+        assert validation_losses(model, toy(), VALIDATION, params=params)[head] == min(losses)
+
+
+def test_criteria_that_disagree_keep_weights_of_different_epochs():
+    progress, model = Progress(), Linear()
+    for epoch, values in enumerate([(3, 1), (1, 2), (2, 1)], start=1):
+        nn.init.constant_(model.linear.bias, epoch)
+        progress.history.append({})
+        progress.keep_best(dict(zip("ab", values, strict=True)), model)
+    kept = {
+        name: (best["value"], best["epoch"], best["state"]["linear.bias"].tolist())
+        for name, best in progress.best.items()
+    }
+    assert kept == {"a": (1, 2, [2] * K), "b": (1, 1, [1] * K)}  # of equals the first
+
+
+@pytest.mark.parametrize("select", ["joint", "per_head"])
+def test_without_validation_the_last_epoch_is_kept(params, tmp_path, select):
+    model = fused()
+    params = params.replace(select=select, lr=0.02)
+    progress = train(model, tmp_path, params, validation=VALIDATION[:0])
+    assert list(progress.best) == ["joint"]
+    assert progress.best["joint"]["epoch"] == 3
+    torch.testing.assert_close(progress.best["joint"]["state"], model.state_dict(), rtol=0, atol=0)
+    assert not any(name.startswith("val_") for name in progress.history[0])
+
+
+def test_clips_of_the_test_fold_touch_nothing(params, tmp_path):
+    models = branch(), branch()
+    spoiled = toy()
+    for x in spoiled.spectrograms.values():
+        x[TEST] = np.nan
+    spoiled.targets[TEST] = -1
+    progress = train(models[0], tmp_path / "clean", params)
+    others = train(models[1], tmp_path / "spoiled", params, data=spoiled)
+    assert_same(models[0], progress, models[1], others)
+
+
+def test_validation_clips_select_and_never_teach(params, tmp_path):
+    models = branch(), branch()
+    other = toy()
+    other.targets[VALIDATION] = (other.targets[VALIDATION] + 1) % K
+    progress = train(models[0], tmp_path / "right", params, n_epochs=2)
+    others = train(models[1], tmp_path / "wrong", params, data=other, n_epochs=2)
+    torch.testing.assert_close(models[0].state_dict(), models[1].state_dict(), rtol=0, atol=0)
+    assert column(progress, "val_loss") != column(others, "val_loss")
+
+
+# The machine
+
+
+@has_bfloat16
+@pytest.mark.parametrize("make", [branch, fused])
+def test_bfloat16_agrees_with_float32_in_the_first_epoch(make, params, tmp_path):
+    params, told = params.replace(batch_size=24), []
+    for precision in ("float32", "bfloat16"):
+        model, changed = make(), params.replace(precision=precision)
+        row = train(model, tmp_path / precision, changed, n_epochs=1).history[0]
+        told.append((row["loss"], row["val_loss"]))
+        assert {p.dtype for p in model.parameters()} == {torch.float32}
+    # Eight bits of mantissa are 0.4 % a rounding; normalising a batch of 24 enlarges that.
+    assert told[1] == pytest.approx(told[0], rel=0.05)
+    assert told[1] != told[0]
+
+
+@pytest.mark.parametrize("settings", [{"channels_last": True}, {"fused_optimizer": True}])
+def test_what_is_only_faster_agrees_within_rounding(settings, params, tmp_path):
+    params = params.replace(batch_size=24)
+    plain = train(branch(), tmp_path / "plain", params, n_epochs=1)
+    fast = train(branch(), tmp_path / "fast", params.replace(**settings), n_epochs=1)
+    assert column(fast, "loss") == pytest.approx(column(plain, "loss"), rel=1e-3)
+    assert column(fast, "val_loss") == pytest.approx(column(plain, "val_loss"), rel=1e-3)
+
+
+def test_a_device_that_is_not_there_is_refused():
+    with pytest.raises(InputError, match="device = 'gpu' is not to be had here: use auto or cpu"):
+        resolve_device("gpu")
+    with pytest.raises(InputError, match="device = 'cuda:99' is not to be had here"):
+        resolve_device("cuda:99")
+
+
+def test_auto_takes_what_the_machine_has(monkeypatch):
+    assert resolve_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for supported, precision in ((True, "bfloat16"), (False, "float32")):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda answer=supported: answer)
+        assert resolve_precision("auto") == precision
+    assert resolve_precision("float32") == "float32"
+
+
+def test_a_line_for_each_epoch_tells_what_counts(params, tmp_path, capsys):
+    train(branch(), tmp_path, params, n_epochs=2, report=training.print_epoch)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines] == [["epoch", "1/2"], ["epoch", "2/2"]]
+    assert all("loss" in line and "validation" in line and "lr 3e-03" in line for line in lines)
+
+
+def test_a_history_is_plain_data(params, tmp_path):
+    history = train(fused(), tmp_path, params, n_epochs=1).history
+    assert json.loads(json.dumps(history)) == history
