@@ -40,6 +40,7 @@ from fusionkd_lib.training import (
     probabilities,
     resolve_device,
     resolve_precision,
+    set_up_machine,
 )
 
 
@@ -162,7 +163,7 @@ def train_branch(params: Params, name: str, *, report: Report = print_epoch) -> 
     with run.held():
         if run.is_complete:
             return run
-        torch.set_num_threads(params.threads)
+        set_up_machine(params)
         params = params.replace(representations=[name], branch=None)
         prepared = prepare(params)
         normalise = training_statistics(prepared.data.spectrograms[name], prepared.split.train)
@@ -184,7 +185,7 @@ def train_fusion(params: Params, *, report: Report = print_epoch) -> Run:
     with run.held():
         if run.is_complete:
             return run
-        torch.set_num_threads(params.threads)
+        set_up_machine(params)
         prepared = prepare(params)
         _refuse_other_data(parents, data_fingerprint(prepared.clips))
         branches = [load_branch(parent) for parent in parents]

@@ -111,6 +111,7 @@ class Params(BaseModel):
     # The machine: what can change the last bits is part of the run
     device: str = "auto"
     threads: Positive = 2
+    reuse_memory: bool = True  # keep what tensors free, rather than hand it back in every step
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     channels_last: bool = False
     fused_optimizer: bool = False

@@ -151,6 +151,8 @@ def table_figure(table: Table, *, ax: Axes | None = None) -> Axes:
     rows = table.rows.iloc[::-1].reset_index(drop=True)
     paper = next(column for column in rows if column.startswith("Paper"))
     for y, row in rows.iterrows():
+        if not row["runs"]:  # a parent that is not there
+            continue
         low, high = (float(x) for x in row["95 % interval"].split(" to "))
         ax.plot([low, high], [y, y], color=COLOURS[row["head"]], alpha=0.5)
         ax.plot(row["Ours"], y, "o", color=COLOURS[row["head"]])

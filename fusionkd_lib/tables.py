@@ -154,7 +154,7 @@ def _row(label: str, head: str, runs: Sequence[Run], metric: str) -> dict[str, A
     return {
         "Classifier": label,
         "Ours": round(100 * ours, 1),
-        "95 % interval": f"{100 * low:.1f} to {100 * high:.1f}",
+        "95 % interval": f"{100 * low:.1f} to {100 * high:.1f}" if runs else None,
         "Folds": len({run.params.fold for run in runs}),
         "Clips": sum({r.params.fold: r.provenance["n_test"] for r in runs}.values()),
         "Seeds": len({run.params.seed for run in runs}),
