@@ -4,7 +4,7 @@ READY := .venv/.ready
 NBVAL := $(BIN)/pytest -p no:cacheprovider --nbval-lax --nbval-current-env --nbval-cell-timeout=300
 
 .DEFAULT_GOAL := help
-.PHONY: help install lab book test torture notebooks executed clean
+.PHONY: help install lab book test bench torture notebooks executed clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,6 +32,9 @@ test: $(READY) ## ruff, pytest, and every executed chapter again with nbval
 	$(BIN)/ruff format --check .
 	$(BIN)/pytest
 	FUSIONKD_OUTPUTS=$$(mktemp -d) $(NBVAL) outputs/executed
+
+bench: $(READY) ## time ours and the peers side by side
+	$(BIN)/python -m tests.benchmark
 
 torture: $(READY) ## kill a grid of runs 30 times and compare its tables
 	$(BIN)/python -m tests.torture 30

@@ -65,7 +65,7 @@ plots.players({"a siren, synthesised": siren}, sample_rate=rate)
 
 
 # %% tags=["nbval-check-output"]
-def stft_power(sound, n_fft=n_fft):
+def stft_power(sound, n_fft=n_fft, hop_length=hop_length):
     padded = np.pad(sound, n_fft // 2)
     starts = np.arange(0, len(sound) + 1, hop_length)
     frames = np.stack([padded[start : start + n_fft] for start in starts], axis=1)  # (n_fft, T)
@@ -78,7 +78,7 @@ def decibels(power):
 
 
 def agrees(ours, name):
-    """Compare with the library's module, in dB."""
+    """Compare with the library's module, to 0.05 dB."""
     theirs = (modules.get(name) or build(name, sample_rate=rate))(torch.from_numpy(siren)[None])[
         0, 0
     ].numpy()
@@ -97,9 +97,8 @@ time = np.arange(rate) / rate
 test = 0.1 * np.sin(2 * np.pi * 1000 * time) + 0.1 * np.sin(2 * np.pi * 1040 * time)
 test[[rate // 2, rate // 2 + rate // 40]] += 8
 figure, axes = plt.subplots(1, 3, figsize=(10, 3), sharey=True)
-hop_length = 64
 for ax, size in zip(axes, (256, 1024, 4096), strict=True):
-    picture = decibels(stft_power(test, size))
+    picture = decibels(stft_power(test, size, hop_length=64))
     ax.imshow(
         picture,
         origin="lower",
@@ -116,10 +115,10 @@ for ax, size in zip(axes, (256, 1024, 4096), strict=True):
         xlabel="time (s)",
     )
 axes[0].set(ylabel="frequency (Hz)")
-hop_length = params.hop_length
 
 # %% [markdown]
-# None answers both, and none can: a window of $\Delta t$ seconds cannot tell frequencies apart that differ
+# The short window hears two clicks, and one tone that beats. The long one hears two tones, and one long
+# click with ripples in it. None answers both, and none can: a window of $\Delta t$ seconds cannot tell frequencies apart that differ
 # by less than about $1 / \Delta t$. An STFT makes one choice for all frequencies. The paper's window has
 # 1,024 samples whatever the pitch. What the three representations do differently is how they share this
 # one budget out over frequency.
@@ -239,6 +238,16 @@ for ax, (name, module) in zip(axes, modules.items(), strict=True):
         title=plots.label(name),
     )
 
+# %%
+ends = ", ".join(
+    f"{plots.label(name)} at {module.frequencies[-1]:,.0f} Hz" for name, module in modules.items()
+)
+display(
+    Markdown(
+        f"The top rows: {ends}. What is above 4 kHz, the CQT with 84 bins from C1 does not show."
+    )
+)
+
 # %% [markdown]
 # ## What each of them resolves
 #
@@ -269,15 +278,18 @@ def widths(name):
     )
 
 
-# %% mystnb={"image": {"alt": "Measured bandwidth and duration of the rows of each representation against frequency, with the ear's equivalent rectangular bandwidth"}}
+# %% tags=["hide-input"] jupyter={"source_hidden": true} mystnb={"image": {"alt": "Measured bandwidth and duration of the rows of each representation against frequency, with the ear's equivalent rectangular bandwidth"}}
 measured = {name: widths(name) for name in modules}
+thick = {"logmel": 4}  # gammatone lies on top of it in places
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.4))
 for name, (centre, bandwidth, duration) in measured.items():
     inside = (centre > 40) & (centre < 6000)
     axes[0].loglog(
         centre[inside], bandwidth[inside], color=plots.COLOURS[name], label=plots.label(name)
     )
-    axes[1].loglog(centre[inside], 1000 * duration[inside], color=plots.COLOURS[name])
+    axes[1].loglog(
+        centre[inside], 1000 * duration[inside], color=plots.COLOURS[name], lw=thick.get(name)
+    )
 ear = np.geomspace(40, 6000)
 axes[0].loglog(ear, 24.7 + ear / 9.26, ":", color="0.5", label="the ear (ERB)")
 axes[0].set(
@@ -302,7 +314,7 @@ display(Markdown(f"At 100 Hz: {'; '.join(told[:3])}. At 3 kHz: {'; '.join(told[3
 
 # %% [markdown]
 # The left panel is the choice of bands, the right one the bill. At the bottom the CQT separates what the
-# others blur, and smears time over a good part of a second to do so. At the top it is the quickest, and
+# others blur, and pays for it by smearing time. At the top it is the quickest, and
 # log-mel and gammatone share a horizontal line in time: the window they both stand on. The same window
 # keeps them from getting narrower at the bottom than its own width in frequency.
 #
@@ -330,6 +342,7 @@ for name, module in modules.items():
         1000 * offsets / rate,
         level - level.max(),
         color=plots.COLOURS[name],
+        lw=thick.get(name),
         label=plots.label(name),
     )
 ax.set(xlabel="position of the click after a frame's centre (ms)", ylabel="dB", ylim=(-80, 5))
@@ -364,7 +377,7 @@ plots.players(
     sample_rate=rate,
 )
 
-# %% mystnb={"image": {"alt": "Four unnamed clips, each in log-mel, CQT and gammatone"}}
+# %% tags=["hide-input"] jupyter={"source_hidden": true} mystnb={"image": {"alt": "Four unnamed clips, each in log-mel, CQT and gammatone"}}
 figure, axes = plt.subplots(3, 4, figsize=(11, 6), sharex=True)
 for row, (name, module) in zip(axes, modules.items(), strict=True):
     for ax, letter, i in zip(row, "ABCD", mystery, strict=True):
@@ -464,12 +477,13 @@ print(
 #
 # ## Exercises
 #
-# **1.** Set `n_mels = 256` and look at the lowest rows of log-mel. What do you see, and why?
+# **1.** Set `n_mels = 512` and look at the lowest rows of log-mel. What do you see, and why?
 #
 # <details><summary>Solution</summary>
 #
 # Dark lines: some triangles have become narrower than the distance of two FFT bins, fall between them and
-# catch nothing (`(triangles.sum(axis=1) == 0).sum()` counts them). More rows are not more resolution: the
+# catch nothing; `(triangles.sum(axis=1) == 0).sum()` counts them. At 44.1 kHz, where FFT bins are farther
+# apart, 256 mel bands suffice for the same. More rows are not more resolution: the
 # window had decided that before.
 #
 # </details>
@@ -479,19 +493,20 @@ print(
 # <details><summary>Hint</summary>
 #
 # Windows must overlap. A Hann window has fallen to a half at a quarter of its length from the centre: a hop
-# of half the shortest window, `cycles / frequencies[-1] * rate / 2` samples, loses at most a few dB. What
+# of half the shortest window, `cycles / frequencies[-1] * rate / 2` samples, loses no more than the others do above. What
 # does that do to T, and to the cost of the network behind it?
 #
 # </details>
 #
 # **3.** Run the filters in time: set `gammatone_method = "filterbank"`, the slow reference. In which rows
-# does the picture change most?
+# does the picture change most, and in what?
 #
 # <details><summary>Solution</summary>
 #
-# In the rows whose own ring is shorter or longer than the STFT's window: at the top, where the filter bank
-# follows quicker changes (as far as one frame's average lets it), and at the bottom, where a real filter of 27 Hz
-# rings longer than the window is.
+# In the top ones, and in their level. A filter there spans dozens of FFT bins. The quick way adds their
+# *magnitudes* and squares the sum; energy adds as *squares*. So the quick picture is brighter at the top,
+# by more than ten decibels for noise. A network that is trained on it will not mind; who compares levels
+# between rows should.
 #
 # </details>
 #

@@ -13,7 +13,7 @@ MODES = ("next_fold", "grouped", "none")
 
 
 def table_of(folds, groups, targets=None) -> Clips:
-    """Return clips without sound, of these folds and recordings, of one class where none is told."""
+    """Return clips without sound, of these folds and recordings; of one class, if none is told."""
     names = [f"clip{i}" for i in range(len(folds))]
     table = pd.DataFrame({"clip": names, "fold": folds, "group": groups, "path": None})
     targets = np.zeros(len(folds), np.int64) if targets is None else targets
