@@ -194,7 +194,7 @@ def _note(fusions: Sequence[Run]) -> str:
     )
     n_epochs = params.joint_epochs or params.epochs
     return (
-        f"Data: {provenance['data_status']}. {provenance['data_note']} "
+        f"Data: {provenance['data_status']}. {provenance['data_note'].rstrip('.')}. "
         f"{params.trunk} at width {params.width:g}, {params.epochs} + {n_epochs} epochs, "
         f"{params.sample_rate} Hz.{leaks} The interval resamples recordings of the test clips; it "
         "does not hold the spread of seeds."

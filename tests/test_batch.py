@@ -1,5 +1,6 @@
-"""Batches: each store and run once, branches before their pairs, failures kept to what needs them."""
+"""Batches: every store and run once, branches before pairs, a failure stops what needs it alone."""
 
+import re
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -39,7 +40,8 @@ def finish(node: Node) -> None:
 def test_three_pairs_are_one_store_three_branches_and_three_fusions(pairs):
     nodes = plan(pairs)
     assert kinds(nodes) == {"store": 1, "branch": 3, "fusion": 3}
-    assert {node.branch for node in nodes.values() if node.kind == "branch"} == set(sum(PAIRS, []))
+    branches = {node.branch for node in nodes.values() if node.kind == "branch"}
+    assert branches == {"logmel", "gammatone", "cqt"}
     (store,) = (node for node in nodes.values() if node.kind == "store")
     assert set(store.params.representations) == {"logmel", "gammatone", "cqt"}
 
@@ -69,7 +71,11 @@ def test_a_single_representation_is_a_branch_and_no_pair(tiny):
 
 def test_other_sounds_are_another_store(tiny):
     settings = [tiny(), tiny(data_seed=1), tiny(n_mels=20), tiny(lr=0.5)]
-    assert kinds(plan(settings)) == {"store": 3, "branch": 8 - 1, "fusion": 4}
+    assert kinds(plan(settings)) == {
+        "store": 3,
+        "branch": 7,
+        "fusion": 4,
+    }  # n_mels is not the gammatone's
 
 
 @pytest.mark.parametrize(
@@ -284,7 +290,7 @@ def test_a_kernel_that_dies_is_started_again_twice(tiny, executed, monkeypatch, 
 
 
 def test_a_lost_worker_and_an_error_of_ours_are_told_as_outcomes():
-    lost = KilledWorker("task", SimpleNamespace(address="tcp://elsewhere"), 3, 3)
+    lost = KilledWorker("task", SimpleNamespace(address="tcp://elsewhere"), 3)
     outcome = batch.outcome_of("run", Done(lost))
     assert (outcome.status, outcome.name) == ("failed", "run")
     assert "died of it several times: is memory too small" in outcome.message
@@ -323,7 +329,7 @@ def test_a_cell_that_fails_is_named_with_its_notebook(tmp_path):
     for source in ("x = 1", "raise ValueError('lr = 3 is wrong')", "y = 2"):
         notebook.cells.append(chapters.nbformat.v4.new_code_cell(source))
     path = tmp_path / "notebook.ipynb"
-    with pytest.raises(InputError, match=rf"cell 2 of {path}: ValueError: lr = 3 is wrong$"):
+    with pytest.raises(InputError, match=rf"cell 2 of {re.escape(str(path))}: ValueError: lr = 3"):
         chapters.execute(notebook, path)
     assert path.exists()  # to look at what happened
 

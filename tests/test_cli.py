@@ -1,0 +1,223 @@
+"""The command line: a small batch from end to end, exit statuses, one sentence for what is wrong."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from fusionkd_lib.cli import main
+from fusionkd_lib.graph import plan
+from fusionkd_lib.params import Params, load_params
+from fusionkd_lib.runs import NOTEBOOK, Run
+
+# A process of its own, as a person starts one: Dask's workers import what it was started with.
+COMMAND = "from fusionkd_lib.cli import main\nif __name__ == '__main__':\n    main()"
+HEADS = {"logmel", "gammatone", "fused"}
+
+
+def fusionkd(*arguments: object, outputs: Path | None = None) -> Result:
+    environment = {"FUSIONKD_OUTPUTS": str(outputs)} if outputs else None
+    return CliRunner().invoke(main, [str(a) for a in arguments], env=environment)
+
+
+def in_a_process(*arguments: object, outputs: Path) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-c", COMMAND, *map(str, arguments)],
+        env=os.environ | {"FUSIONKD_OUTPUTS": str(outputs)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+
+def write(path: Path, params: Params, **changes: object) -> Path:
+    values = params.model_dump(mode="json", exclude_defaults=True) | changes
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+class Batch:
+    """A pair that succeeds and a branch that diverges, run by one command."""
+
+    def __init__(self, folder: Path, params: Params) -> None:
+        self.outputs = folder / "outputs"
+        self.good = write(folder / "good.yaml", params.replace(epochs=1))
+        bad = params.replace(epochs=1, lr=1e30, representations=["logmel"])
+        self.bad = write(folder / "bad.yaml", bad)
+        self.first = in_a_process("run", self.good, self.bad, outputs=self.outputs)
+
+    def runs(self, file: Path) -> list[Run]:
+        """Return the runs that a parameter file asks for."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("FUSIONKD_OUTPUTS", str(self.outputs))
+            return [node.run for node in plan(load_params(file)).values() if node.kind != "store"]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory, tiny) -> Batch:
+    return Batch(tmp_path_factory.mktemp("batch"), tiny())
+
+
+# From end to end
+
+
+def test_a_batch_leaves_finished_runs_and_their_executed_notebooks(done):
+    assert len(done.runs(done.good)) == 3
+    for run in done.runs(done.good):
+        assert run.is_complete, done.first.stderr
+        notebook = nbformat.read(run.folder / NOTEBOOK, as_version=4)
+        code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+        assert all(cell.execution_count for cell in code)
+        injected = next(c for c in code if "injected-parameters" in c.metadata.tags)
+        assert "clips_per_class = 3" in injected.source
+        assert len(run.history) == 1
+    assert set(run.metrics) == HEADS
+    assert set(run.scores) == {"clips", "groups", "targets", *HEADS}
+
+
+def test_a_run_that_fails_leaves_the_others_and_is_named_with_its_cell_and_notebook(done):
+    (failed,) = done.runs(done.bad)
+    assert done.first.returncode == 1
+    assert not failed.is_complete
+    assert not (failed.folder / NOTEBOOK).exists()
+    told = " ".join(done.first.stderr.split())
+    assert "1 of 5 failed, 0 did not run" in told
+    assert f"{failed.name}: cell " in told
+    assert f"of {failed.folder / f'partial-{NOTEBOOK}'}: InputError: training diverged" in told
+    assert "Traceback" not in done.first.stderr
+
+
+def test_the_same_command_again_does_nothing(done):
+    before = {path: path.stat().st_mtime_ns for path in done.outputs.rglob("*")}
+    started = time.perf_counter()
+    answer = fusionkd("run", done.good, outputs=done.outputs)
+    assert time.perf_counter() - started < 10  # 0.1 s alone; no kernel is started for nothing
+    assert (answer.exit_code, answer.stderr) == (0, "")
+    assert "All 4 nodes are done" in answer.stdout
+    assert {path: path.stat().st_mtime_ns for path in done.outputs.rglob("*")} == before
+
+
+def test_a_dry_run_tells_what_would_run_and_runs_nothing(done):
+    answer = fusionkd("run", "--dry-run", done.good, done.bad, outputs=done.outputs)
+    (failed,) = done.runs(done.bad)
+    assert answer.exit_code == 0
+    assert answer.stdout.startswith("5 nodes, 2 to run")
+    assert f"  will run  {failed.name}" in answer.stdout
+    assert answer.stdout.count("  done  ") == 3
+    assert not failed.is_complete
+
+
+def test_the_table_as_plain_data_is_json(done):
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    answer = fusionkd("table", "--json", outputs=done.outputs)
+    assert answer.exit_code == 0
+    (table,) = json.loads(answer.stdout, parse_constant=refuse)
+    fusion = done.runs(done.good)[-1]
+    for row in table["rows"]:
+        assert (row["Folds"], row["Seeds"], row["Clips"]) == (1, 1, 30)
+        low, high = (float(end) for end in row["95 % interval"].split(" to "))
+        assert low <= row["Ours"] <= high
+    students = {row["head"]: row["Ours"] for row in table["rows"] if row["runs"] == [fusion.name]}
+    accuracies = {head: 100 * fusion.metrics[head]["accuracy"] for head in HEADS}
+    assert students == pytest.approx(accuracies, abs=0.05)
+
+
+def test_the_table_is_readable_and_names_its_data(done):
+    answer = fusionkd("table", "--runs", done.outputs / "runs")
+    assert answer.exit_code == 0
+    assert "Table I · logmel + gammatone · accuracy in %, urban synth (synthetic)" in answer.stdout
+    assert answer.stdout.count("\n| ") == 6
+    assert "Data: synthetic." in answer.stdout
+
+
+def test_a_figure_is_traced_to_its_notebook(done):
+    answer = fusionkd("trace", "Table I", "Fused classifier", "--runs", done.outputs / "runs")
+    assert answer.exit_code == 0, answer.stderr
+    (step,) = json.loads(answer.stdout)
+    assert Path(step["notebook"]).exists()
+    assert len(step["parents"]) == 2
+
+
+# Exit statuses
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "Usage"),
+        (["run"], "Missing argument 'FILES...'"),
+        (["run", "--workers", "0", "a.yaml"], "'--workers'"),
+        (["run", "--fast", "a.yaml"], "No such option"),
+        (["walk"], "No such command 'walk'"),
+        (["table", "--runs"], "requires an argument"),
+    ],
+)
+def test_wrong_usage_is_exit_status_2(arguments, said):
+    answer = fusionkd(*arguments)
+    assert answer.exit_code == 2
+    assert said in answer.output
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("epoch: 3\n", r"unknown key 'epoch': did you mean 'epochs'?"),
+        ("lr: 1e-3\n", "write 1.0e-3"),
+        ("- a list\n", "holds no parameters"),
+        ("representations: [logmel, cqt]\nsample_rate: 8000\n", "above the Nyquist frequency"),
+    ],
+)
+@pytest.mark.parametrize("options", [[], ["--dry-run"]])
+def test_a_file_that_cannot_be_run_is_one_sentence_and_exit_status_1(tmp_path, text, said, options):
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    answer = fusionkd("run", path, *options)
+    assert answer.exit_code == 1
+    assert answer.stderr.startswith("Error: ")
+    assert len(answer.stderr.splitlines()) == 1
+    assert said in answer.stderr
+    assert answer.stdout == ""
+
+
+def test_a_missing_file_is_exit_status_1(tmp_path):
+    answer = fusionkd("run", tmp_path / "none.yaml")
+    assert answer.exit_code == 1
+    assert f"{tmp_path / 'none.yaml'}: cannot be read" in answer.stderr
+
+
+def test_without_runs_there_is_no_table_and_a_hint_and_as_plain_data_an_empty_list(tmp_path):
+    answer = fusionkd("table", "--runs", tmp_path)
+    assert answer.exit_code == 1
+    assert f"{tmp_path} holds no finished pair: try fusionkd run" in answer.stderr
+    answer = fusionkd("table", "--json", "--runs", tmp_path)
+    assert (answer.exit_code, json.loads(answer.stdout)) == (0, [])
+
+
+def test_a_scheduler_that_is_not_there_is_named(tmp_path, tiny, monkeypatch):
+    from fusionkd_lib import batch
+
+    def refused(address: str, timeout: str) -> None:
+        raise OSError(f"nobody answers at {address} in {timeout}")
+
+    monkeypatch.setattr(batch, "Client", refused)
+    path = write(tmp_path / "run.yaml", tiny())
+    answer = fusionkd("run", path, "--scheduler", "tcp://localhost:1")
+    assert answer.exit_code == 1
+    assert "--scheduler tcp://localhost:1: no Dask scheduler answers there" in answer.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["run", "--help"], ["table", "-h"]])
+def test_help_is_exit_status_0(arguments):
+    answer = fusionkd(*arguments)
+    assert answer.exit_code == 0
+    assert answer.stdout.startswith("Usage: ")
