@@ -76,7 +76,6 @@ from fusionkd_lib.models import n_parameters
 from fusionkd_lib.representations import compute
 
 plots.use_style()
-plots.plt.rcParams["image.interpolation"] = "nearest"  # every value is one rectangle
 torch.set_num_threads(params.threads)
 
 # %% [markdown]

@@ -54,7 +54,6 @@ from fusionkd_lib.runs import project_root, write_json
 
 plt = plots.plt
 plots.use_style()
-plt.rcParams["image.interpolation"] = "nearest"
 torch.set_num_threads(params.threads)
 
 # %% [markdown]

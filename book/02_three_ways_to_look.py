@@ -45,7 +45,6 @@ from fusionkd_lib.representations import build
 
 plt = plots.plt
 plots.use_style()
-plt.rcParams["image.interpolation"] = "nearest"
 torch.set_num_threads(params.threads)
 modules = features.build_representations(params)
 rate, hop_length, n_fft = params.sample_rate, params.hop_length, params.n_fft

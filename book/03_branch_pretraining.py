@@ -37,7 +37,7 @@ representations = ["logmel", "gammatone"]
 branch = None  # which of them to train; None: the first
 fold = 1  # the test fold
 seed = 0
-clips_per_class = 15  # in each of the five folds
+clips_per_class = 12  # in each of the five folds
 n_scenes = 60  # urban_synth_scenes: in each fold
 sample_rate = 16000
 duration = 2.0  # seconds
@@ -96,7 +96,7 @@ Audio(clips.read(int(example), params.sample_rate), rate=params.sample_rate)
 
 # %% mystnb={"image": {"alt": "Spectrogram of the clip that is played above"}}
 representation = features.build_representations(params)[name]
-plots.show_spectrogram(
+ax = plots.show_spectrogram(
     data.spectrograms[name][example],
     frequencies=representation.frequencies,
     seconds=params.duration,
@@ -172,7 +172,7 @@ run = experiment.train_branch(params, name)
 
 # %% mystnb={"image": {"alt": "Training and validation loss by epoch"}}
 selected = next(iter(run.provenance["selected_epoch"].values()))
-plots.learning_curve(run.history, selected=selected)
+ax = plots.learning_curve(run.history, selected=selected)
 # %% tags=["nbval-check-output"]
 print("loss fell:", bool(run.history["loss"].iloc[-1] < run.history["loss"].iloc[0]))
 
@@ -195,9 +195,9 @@ display(
 
 # %% mystnb={"image": {"alt": "Errors by class on the test clips"}}
 if data.multi_label:
-    plots.class_scores({name: figures["per_class_auprc"]}, clips.classes, ylabel="AUPRC")
+    ax = plots.class_scores({name: figures["per_class_auprc"]}, clips.classes, ylabel="AUPRC")
 else:
-    plots.confusion(metrics.confusion(scores["targets"], scores[name]), clips.classes)
+    ax = plots.confusion(metrics.confusion(scores["targets"], scores[name]), clips.classes)
 
 # %% [markdown]
 # Which two classes does it mix up most? Say why you would, too, before you look at their spectrograms

@@ -39,4 +39,4 @@ for table in found:
 
 # %% mystnb={"image": {"alt": "The rows of each table with their intervals, chance, and the paper's figures"}}
 for table in found:
-    plots.table_figure(table)
+    ax = plots.table_figure(table)

@@ -5,8 +5,10 @@ written by `execute_copy` alone; it is what readers see on GitHub and what nbval
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import jupytext
@@ -20,8 +22,6 @@ from fusionkd_lib import plots, tables
 from fusionkd_lib.errors import InputError
 from fusionkd_lib.runs import project_root
 
-# Sockets in the file system: nothing of a notebook is to be heard on the network.
-KERNEL = Config({"KernelManager": {"transport": "ipc"}})
 MAX_BYTES = 1_000_000
 README_BEGINS, README_ENDS = "<!-- the table -->", "<!-- the end of the table -->"
 
@@ -65,16 +65,27 @@ def execute(
         Naming the notebook, the cell and the message, where a cell fails.
     """
     try:
-        return papermill.execute_notebook(
-            notebook,
-            path,
-            parameters=dict(parameters or {}),
-            progress_bar=False,
-            config=KERNEL,
-        )
+        with _sockets() as config:
+            return papermill.execute_notebook(
+                notebook,
+                path,
+                parameters=dict(parameters or {}),
+                progress_bar=False,
+                config=config,
+            )
     except PapermillExecutionError as error:
         message = f"cell {error.exec_count} of {path}: {error.ename}: {error.evalue}"
         raise InputError(message) from None
+
+
+@contextmanager
+def _sockets() -> Iterator[Config]:
+    """Have a kernel speak through the file system: nothing of it is to be heard on the network.
+
+    In a folder of its own: kernels that start at the same time would else take each other's.
+    """
+    with TemporaryDirectory(prefix="fusionkd-") as folder:
+        yield Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}})
 
 
 def execute_copy(name: str, folder: Path) -> Path:
@@ -104,8 +115,19 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         kept = {key: cell.metadata[key] for key in ("tags", "mystnb") if cell.metadata.get(key)}
         cell.metadata = kept
         if cell.cell_type == "code":
-            cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+            cell.outputs = _one_stream(o for o in cell.outputs if o.get("name") != "stderr")
     return notebook
+
+
+def _one_stream(outputs: Iterable[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """Join printed lines that arrived one by one."""
+    joined: list[nbformat.NotebookNode] = []
+    for output in outputs:
+        if joined and output.output_type == joined[-1].output_type == "stream":
+            joined[-1].text += output.text
+        else:
+            joined.append(output)
+    return joined
 
 
 def render(path: Path) -> Path:

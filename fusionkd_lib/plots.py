@@ -33,12 +33,18 @@ FLOOR = 80  # dB shown below the loudest point of a spectrogram
 def use_style() -> None:
     """Set the look of every figure of the book."""
     sns.set_theme(context="notebook", style="ticks", font_scale=0.9)
-    plt.rcParams.update({"figure.dpi": 90, "figure.constrained_layout.use": True})
+    plt.rcParams.update(
+        {
+            "figure.dpi": 90,
+            "figure.constrained_layout.use": True,
+            "image.interpolation": "nearest",  # every value is one rectangle
+        }
+    )
 
 
 def label(name: str) -> str:
     """Return what a figure calls a representation or the fused classifier."""
-    return LABELS.get(name, name.capitalize())
+    return LABELS.get(name, name[:1].upper() + name[1:])
 
 
 def show_spectrogram(
@@ -136,7 +142,7 @@ def class_scores(
     x = np.arange(len(classes))
     for index, (name, values) in enumerate(figures.items()):
         offset = (index - (len(figures) - 1) / 2) * 0.2
-        ax.plot(x + offset, values, "o", color=COLOURS.get(name), label=label(name))
+        ax.plot(x + offset, values, "o", color=COLOURS.get(name, "0.65"), label=label(name))
     ax.set_xticks(x, [name.replace("_", " ") for name in classes], rotation=30, ha="right")
     ax.set(ylabel=ylabel, ylim=(-0.02, 1.02))
     ax.grid(axis="y", alpha=0.3)

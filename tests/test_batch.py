@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
+import nbformat
 import pytest
 from distributed import KilledWorker
 from nbclient.exceptions import DeadKernelError
@@ -323,15 +324,38 @@ def test_a_chapter_runs_with_exactly_the_nodes_parameters(tiny, monkeypatch, cha
     assert injected == {name: node.params for name, node in runs.items()}
 
 
-def test_a_cell_that_fails_is_named_with_its_notebook(tmp_path):
+def notebook_of(*sources: str) -> nbformat.NotebookNode:
+    """Return a notebook of these cells, with the header of a chapter."""
     notebook = chapters.read("03_branch_pretraining")
-    notebook.cells = notebook.cells[:0]
-    for source in ("x = 1", "raise ValueError('lr = 3 is wrong')", "y = 2"):
-        notebook.cells.append(chapters.nbformat.v4.new_code_cell(source))
+    notebook.cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    return notebook
+
+
+def test_a_cell_that_fails_is_named_with_its_notebook(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    notebook = notebook_of("x = 1", "raise ValueError('lr = 3 is wrong')", "y = 2")
     path = tmp_path / "notebook.ipynb"
     with pytest.raises(InputError, match=rf"cell 2 of {re.escape(str(path))}: ValueError: lr = 3"):
         chapters.execute(notebook, path)
-    assert path.exists()  # to look at what happened
+    assert list(tmp_path.iterdir()) == [path]  # to look at what happened; and no sockets
+
+
+def test_kernels_that_start_at_the_same_time_speak_through_sockets_of_their_own(
+    tmp_path, monkeypatch
+):
+    folders = []
+
+    def record(notebook, path, *, parameters, progress_bar, config):
+        assert config.KernelManager.transport == "ipc"
+        folders.append(Path(config.KernelManager.ip).parent)
+        assert folders[-1].is_dir()
+        if len(folders) < 3:  # while this one runs, another one begins
+            chapters.execute(notebook, path)
+
+    monkeypatch.setattr(chapters.papermill, "execute_notebook", record)
+    chapters.execute(notebook_of("x = 1"), tmp_path / "notebook.ipynb")
+    assert len(set(folders)) == 3
+    assert not any(folder.exists() for folder in folders)
 
 
 def test_chapters_become_notebooks_that_papermill_can_fill(tmp_path):
@@ -339,7 +363,7 @@ def test_chapters_become_notebooks_that_papermill_can_fill(tmp_path):
     sources = sorted((Path(__file__).parents[1] / "book").glob("*.py"))
     assert [path.stem for path in paths] == [source.stem for source in sources]
     for name in batch.CHAPTERS.values():
-        notebook = chapters.nbformat.read(tmp_path / f"{name}.ipynb", as_version=4)
+        notebook = nbformat.read(tmp_path / f"{name}.ipynb", as_version=4)
         tags = [tag for cell in notebook.cells for tag in cell.metadata.get("tags", [])]
         assert tags.count("parameters") == 1
         assert notebook.metadata["kernelspec"]["language"] == "python"

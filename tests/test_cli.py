@@ -1,10 +1,9 @@
-"""The command line: a small batch from end to end, exit statuses, one sentence for what is wrong."""
+"""The command line: a small batch from end to end, exit statuses, one sentence for each fault."""
 
 import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import nbformat
@@ -97,9 +96,7 @@ def test_a_run_that_fails_leaves_the_others_and_is_named_with_its_cell_and_noteb
 
 def test_the_same_command_again_does_nothing(done):
     before = {path: path.stat().st_mtime_ns for path in done.outputs.rglob("*")}
-    started = time.perf_counter()
     answer = fusionkd("run", done.good, outputs=done.outputs)
-    assert time.perf_counter() - started < 10  # 0.1 s alone; no kernel is started for nothing
     assert (answer.exit_code, answer.stderr) == (0, "")
     assert "All 4 nodes are done" in answer.stdout
     assert {path: path.stat().st_mtime_ns for path in done.outputs.rglob("*")} == before
