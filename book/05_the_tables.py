@@ -29,14 +29,109 @@ from fusionkd_lib import plots, tables
 from fusionkd_lib.runs import outputs_root, project_root
 
 plots.use_style()
-places = [outputs_root() / "runs", project_root() / "outputs" / "reference"]
-runs = {run.name: run for place in reversed(places) for run in tables.find_runs(place)}
+places = [project_root() / "outputs" / "reference", outputs_root() / "runs"]
+runs = {run.name: run for place in places for run in tables.find_runs(place)}
 found = tables.collect(runs.values())
+display(Markdown(f"{len(runs)} finished runs, {len(found)} tables."))
+
+# %% [markdown]
+# ## Before you look
+#
+# **Predict**, and write it down: which of the paper's three claims will hold here?
+#
+# 1. The fused classifier beats each of its branches.
+# 2. Distillation improves every branch.
+# 3. It matters which two representations are paired.
+#
+# And what would a table have to look like for you to *change* your mind?
+
+# %% [markdown]
+# ## Tables I to III
+#
+# Each row is a classifier. *Ours* is the mean over folds and seeds, in percent; the interval resamples
+# whole recordings of the test clips, since clips of one recording stand or fall together. The paper's
+# figure stands in a column of its own, with the data that **it** was measured on. Mind the note below
+# each table: a figure on synthetic, partial or stand-in clips is not the paper's experiment.
 
 # %%
 for table in found:
     display(Markdown(table.to_markdown()))
 
+# %% [markdown]
+# The same as a picture: dots are ours with their intervals, diamonds the paper's, the dotted line is
+# blind guessing.
+
 # %% mystnb={"image": {"alt": "The rows of each table with their intervals, chance, and the paper's figures"}}
 for table in found:
     ax = plots.table_figure(table)
+
+# %% [markdown]
+# ## Did distillation help?
+#
+# Two overlapping intervals do not answer that: both rows are judged on the same recordings, so that what
+# is hard for one is hard for the other. The fair comparison is **paired**: draw recordings, take the
+# difference of the two figures on them, and look where the differences lie. Where the interval leaves
+# out zero there is a verdict; else the question is open.
+
+# %%
+for table in found:
+    gains = tables.gains(table, runs.values())
+    if len(gains):
+        display(Markdown(f"**{table.title}**\n\n{tables.markdown(gains)}"))
+
+# %% [markdown]
+# ## Did fusion help?
+
+# %%
+for table in found:
+    rows = table.rows.set_index("head")["Ours"]
+    best = (
+        table.rows.loc[table.rows["head"] != "fused", ["Classifier", "Ours"]]
+        .nlargest(1, "Ours")
+        .iloc[0]
+    )
+    display(
+        Markdown(
+            f"- {table.title}: fused **{rows['fused']:.1f} %**, best single branch {best['Ours']:.1f} % ({best['Classifier']})"
+        )
+    )
+
+# %% [markdown]
+# ## What these tables cannot say
+#
+# - **More training or more knowledge?** Branches "(KD)" were trained for a second phase that the plain
+#   branches did not have. The paper compares them all the same; so do the tables above. Only a control
+#   with $\lambda = 0$ and the same second phase separates the two.
+# - **One seed is one draw.** The intervals hold the luck of the test recordings, not that of the first
+#   weights. The column *Seeds* says how many draws there were.
+# - **One fold is not ten.** UrbanSound8K's folds differ by ten points and more; a fold's figure says
+#   little about the mean of ten.
+#
+# ## Recap
+#
+# - A table without its data, folds, clips, seeds and intervals is a picture of one afternoon.
+# - Paired comparisons decide what overlapping intervals leave open.
+# - `fusionkd trace "Table I" "Log-mel (KD)"` walks from each figure back to its notebook.
+#
+# ## Exercises
+#
+# **1.** Run the control: `kd_weight: 0.0` in a parameter file of `params/quick/`, then open this chapter
+# again. How much of the gain was training?
+#
+# <details><summary>Hint</summary>
+#
+# The new pair appears as a table of its own, since its parameters differ. Compare its "(KD)" rows, which
+# then have no distillation in them, with those of the first.
+#
+# </details>
+#
+# **2.** Put `seed: [0, 1, 2]` under `grid:`. Do the verdicts survive?
+#
+# <details><summary>Hint</summary>
+#
+# Runs that differ in fold and seed alone are gathered in one table; the *Seeds* column counts them.
+#
+# </details>
+#
+# **Next:** the [appendix](appendix_reading_the_paper.ipynb) reads the paper closely: every gap, our
+# reading of it, and the switch.

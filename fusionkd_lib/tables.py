@@ -150,7 +150,7 @@ def _parents(fusions: Sequence[Run], index: int, by_name: dict[str, Run]) -> lis
 
 def _row(label: str, head: str, runs: Sequence[Run], metric: str) -> dict[str, Any]:
     ours = float(np.mean([run.metrics[head][metric] for run in runs])) if runs else np.nan
-    low, high = _interval(runs, head, metric) if runs else (np.nan, np.nan)
+    low, high = np.quantile(_resampled(runs, head, metric), [0.025, 0.975]) if runs else (0, 0)
     return {
         "Classifier": label,
         "Ours": round(100 * ours, 1),
@@ -170,8 +170,9 @@ def _chance(run: Run) -> float:
     return float(np.nanmean(targets)) if targets.ndim == 2 else 1 / len(run.provenance["classes"])
 
 
-def _interval(runs: Sequence[Run], head: str, metric: str) -> tuple[float, float]:
-    # The same seed draws the same recordings for every run of a fold, so that seeds are paired.
+def _resampled(runs: Sequence[Run], head: str, metric: str) -> np.ndarray:
+    """Return the mean over the runs of a metric on resampled recordings: (n_resamples,)."""
+    # The same seed draws the same recordings for every run of a fold: seeds and heads are paired.
     resampled = [
         metrics.bootstrap(
             getattr(metrics, metric),
@@ -182,8 +183,40 @@ def _interval(runs: Sequence[Run], head: str, metric: str) -> tuple[float, float
         )
         for run in runs
     ]
-    low, high = np.quantile(np.mean(resampled, axis=0), [0.025, 0.975])
-    return float(low), float(high)
+    return np.mean(resampled, axis=0)
+
+
+def gains(table: Table, runs: Iterable[Run]) -> pd.DataFrame:
+    """Compare each branch after distillation with itself before, on the same recordings.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a branch: our gain in points with its paired 95 % interval, the paper's gain, and a
+        verdict: ``gain`` or ``loss`` where the interval leaves out zero, else ``open``.
+    """
+    by_name, rows = {run.name: run for run in runs}, table.rows.set_index("Classifier")
+    metric = "micro_auprc" if "AUPRC" in table.title else "accuracy"
+    paper = next(column for column in rows if column.startswith("Paper"))
+    found = []
+    for name in table.params.representations:
+        before, after = rows.loc[LABELS[name]], rows.loc[f"{LABELS[name]} (KD)"]
+        sides = [[by_name[run] for run in row["runs"]] for row in (before, after)]
+        if not all(sides):
+            continue
+        means = [np.mean([run.metrics[name][metric] for run in side]) for side in sides]
+        resampled = _resampled(sides[1], name, metric) - _resampled(sides[0], name, metric)
+        low, high = 100 * np.quantile(resampled, [0.025, 0.975])
+        found.append(
+            {
+                "Branch": LABELS[name],
+                "Gain (points)": f"{100 * (means[1] - means[0]):+.1f}",
+                "95 % interval": f"{low:+.1f} to {high:+.1f}",
+                "Paper's gain": f"{after[paper] - before[paper]:+.1f}",
+                "Verdict": "gain" if low > 0 else "loss" if high < 0 else "open",
+            }
+        )
+    return pd.DataFrame(found)
 
 
 def _note(fusions: Sequence[Run]) -> str:

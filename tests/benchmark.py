@@ -70,7 +70,7 @@ def bench_representations(device: str, *, rounds: int) -> dict:
     sides: dict[str, Callable[[], object]] = {
         "ours": lambda: representations.compute(modules, waveforms)
     }
-    sides |= _peers_of_representations(clips)
+    sides |= _peers_of_representations(clips) | _nnaudio(waveforms)
     seconds = alternate(sides, rounds=rounds)
     per_clip = {
         name: 1000 * statistics.median(values) / (n_clips if name in ("ours", "nnAudio") else 1)
@@ -91,7 +91,7 @@ def _peers_of_representations(clips: np.ndarray) -> dict[str, Callable[[], objec
 
         def librosa_and_gammatone() -> None:
             librosa.feature.melspectrogram(y=clip, sr=SAMPLE_RATE, n_fft=1024, hop_length=512)
-            librosa.cqt(clip, sr=SAMPLE_RATE, hop_length=512, n_bins=84)
+            librosa.cqt(y=clip, sr=SAMPLE_RATE, hop_length=512, n_bins=84)
             fft_gtgram(clip, SAMPLE_RATE, 1024 / SAMPLE_RATE, 512 / SAMPLE_RATE, 128, 20)
 
         peers["librosa and gammatone"] = librosa_and_gammatone
@@ -151,6 +151,21 @@ def _serve(pipe: Connection, loop: type, arguments: tuple) -> None:
         served.epoch()
         synchronise()
         pipe.send("done")
+
+
+def _nnaudio(waveforms: torch.Tensor) -> dict[str, Callable[[], object]]:
+    """nnAudio's mel and CQT; it has no gammatone of this kind."""
+    try:
+        from nnAudio.features import CQT2010v2, MelSpectrogram
+    except ImportError:
+        print("nnAudio is not installed: left out")
+        return {}
+    common = {"sr": SAMPLE_RATE, "hop_length": 512, "verbose": False}
+    modules = [
+        MelSpectrogram(n_fft=1024, n_mels=128, **common).to(waveforms.device),
+        CQT2010v2(n_bins=84, **common).to(waveforms.device),
+    ]
+    return {"nnAudio": lambda: [module(waveforms) for module in modules]}
 
 
 class PlainLoop:

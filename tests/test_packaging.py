@@ -2,10 +2,12 @@
 
 import re
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 
@@ -56,6 +58,25 @@ def test_what_the_project_needs_is_in_the_environment_and_that_is_in_the_lock(
 ):
     assert needed - environment.keys() == set()
     assert environment.keys() - locked.keys() == set()
+
+
+def test_the_lock_holds_all_that_its_packages_need(locked):
+    # What is installed with --no-deps or from a mirror of the lock alone must be all there is.
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    todo, seen = [Requirement(line) for line in project["dependencies"]], set()
+    while todo:
+        requirement = todo.pop()
+        key = (normalised(requirement.name), frozenset(requirement.extras))
+        if key in seen:
+            continue
+        seen.add(key)
+        for line in metadata.requires(requirement.name) or []:
+            needed = Requirement(line)
+            extras = {"", *requirement.extras}
+            if not needed.marker or any(needed.marker.evaluate({"extra": e}) for e in extras):
+                todo.append(needed)
+    assert {name for name, _ in seen} - locked.keys() == set()
+    assert len(seen) > 100
 
 
 def test_the_environments_versions_are_the_locks(environment, locked):

@@ -197,7 +197,7 @@ def test_more_folds_narrow_the_interval_and_more_seeds_alone_do_not(tmp_path):
         "folds": [(1, 0), (2, 0), (3, 0), (4, 0)],
     }.items():
         for fold, seed in runs:
-            fused(tmp_path / what, make_params({"fold": fold, "seed": seed}), [200] * 5, n=400)
+            fused(tmp_path / what, make_params({"fold": fold, "seed": seed}), [50] * 5, n=100)
         (table,) = tables.collect(tables.find_runs(tmp_path / what))
         low, high = ends(table.rows.iloc[0])
         widths[what] = high - low

@@ -228,7 +228,7 @@ VARIANTS = {
     "a falling rate": (branch, {"patience": 0, "lr": 0.05}),
     "all that is drawn": (
         fused,
-        {"augmentation": "mixup", "select": "per_head", "micro_batch": 4, "kd_loss": "kl"},
+        {"augmentation": "mixup", "select": "per_head", "micro_batch": 3, "batch_size": 6},
     ),
     "all that is fast": (
         branch,
@@ -248,7 +248,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(variant, par
     params = params.replace(**settings)
     if params.precision == "bfloat16" and resolve_precision("auto") == "float32":
         pytest.skip("this processor does not compute in bfloat16")
-    options = {"rows": TRAIN[:16], "n_epochs": 4}
+    options = {"rows": TRAIN[:12], "n_epochs": 4}
     whole = make()
     expected = train(whole, tmp_path / "whole", params, **options)
     if variant == "a falling rate":
