@@ -7,6 +7,7 @@ dB. A filling that was interrupted goes on where it stopped, and looks unfinishe
 
 import hashlib
 import json
+import mmap
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -152,6 +153,16 @@ def _open(path: Path, *, n_clips: int) -> np.ndarray:
             f"{path}: the stored spectrograms cannot be read ({error}): delete the folder, and the "
             "next run computes them again"
         ) from None
+
+
+def forget_pages(stored: np.ndarray) -> None:
+    """Let go of what was read of a memory-mapped store; the system keeps it while it has room.
+
+    Else a store becomes resident in the process page by page, however large it is.
+    """
+    mapping = getattr(stored, "_mmap", None)
+    if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def _fill(folders: Mapping[str, Path], clips: Clips, params: Params) -> None:

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from fusionkd_lib import losses
 from fusionkd_lib.augmentation import augment
 from fusionkd_lib.errors import InputError
+from fusionkd_lib.features import forget_pages
 from fusionkd_lib.models import Branch, Output
 from fusionkd_lib.params import Params
 
@@ -57,10 +58,11 @@ class Data:
 
     def batch(self, rows: np.ndarray) -> tuple[dict[str, Tensor], Tensor]:
         """Return spectrograms (B, 1, F, T) by representation, and targets (B,) or (B, K)."""
-        spectrograms = {
-            name: torch.from_numpy(stored[rows].astype(np.float32, copy=False)[:, None])
-            for name, stored in self.spectrograms.items()
-        }
+        spectrograms = {}
+        for name, stored in self.spectrograms.items():
+            values = stored[rows].astype(np.float32, copy=False)
+            spectrograms[name] = torch.from_numpy(values[:, None])
+            forget_pages(stored)
         targets = torch.from_numpy(self.targets[rows])
         return {n: x.to(self.device) for n, x in spectrograms.items()}, targets.to(self.device)
 

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import soundfile
 import torch
 
+from fusionkd_lib import training
 from fusionkd_lib.datasets import Clips
 from fusionkd_lib.datasets.files import reader
 from fusionkd_lib.errors import InputError
@@ -315,3 +317,24 @@ def test_the_fingerprint_is_of_sounds_folds_recordings_and_targets(tmp_path):
     others.append(clips)
     names = [fingerprint(other, cache=cache) for other in others]
     assert len({expected, *names}) == 6
+
+
+def test_reading_a_whole_store_leaves_it_on_the_disk(tmp_path, monkeypatch):
+    stored = np.lib.format.open_memmap(
+        tmp_path / "spectrograms.npy", mode="w+", dtype=np.float32, shape=(500, 128, 256)
+    )
+    stored[:] = 1.0
+    del stored  # 64 MB
+    data = training.Data(
+        {"logmel": np.load(tmp_path / "spectrograms.npy", mmap_mode="r")}, np.zeros(500, int), 10
+    )
+
+    def growth() -> float:
+        before = psutil.Process().memory_info().rss
+        for rows in training.batches(np.random.default_rng(0).permutation(500), 32):
+            data.batch(rows)
+        return (psutil.Process().memory_info().rss - before) / 1e6
+
+    bounded = growth()
+    monkeypatch.setattr(training, "forget_pages", lambda stored: None)
+    assert bounded < 20 < 40 < growth()
