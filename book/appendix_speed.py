@@ -108,6 +108,49 @@ display(
 # number that they read. That is why the step is bound by memory, and why half-size numbers, a memory
 # format and an allocator matter more than arithmetic.
 #
+# ## As the work grows
+#
+# An epoch's time should grow with the clips and with the branches, its memory with the branches alone:
+# the store stays on the disk, and a batch is all that is read of it at a time. (Small networks, each
+# measured in a fresh process.)
+
+# %% mystnb={"image": {"alt": "Seconds and peak memory of an epoch by number of clips and of branches"}}
+figure, axes = plots.plt.subplots(2, 2, figsize=(8, 5), sharex="col")
+for column, (kind, costs) in zip(axes.T, record["growth"].items(), strict=True):
+    numbers = [int(number) for number in costs]
+    column[0].plot(numbers, [cost["seconds"] for cost in costs.values()], "o-", color="#0072B2")
+    column[1].plot(
+        numbers,
+        [cost["peak_mebibytes"] for cost in costs.values()],
+        "o-",
+        color="#0072B2",
+        label="peak of the process",
+    )
+    column[1].plot(
+        numbers,
+        [cost["store_mebibytes"] for cost in costs.values()],
+        "s--",
+        color="0.6",
+        label="one store",
+    )
+    column[1].set(xlabel=kind)
+    for ax in column:
+        ax.set_ylim(0, None)
+axes[0, 0].set_ylabel("seconds an epoch")
+axes[1, 0].set_ylabel("MiB")
+axes[1, 0].legend(frameon=False)
+plots.sns.despine()
+
+# %%
+if record["start_up"]:
+    start = record["start_up"]
+    display(
+        Markdown(
+            f"papermill, a kernel and the imports take **{start['seconds']:.1f} s** of each run: {100 * start['share_of_a_run_of_ten_minutes']:.1f} % of ten minutes (goal: 5)."
+        )
+    )
+
+# %% [markdown]
 # ## What did not pay
 #
 # `torch.compile` took a hundred seconds to start on the processor and gained nothing there; it is not

@@ -10,7 +10,9 @@ import argparse
 import json
 import multiprocessing
 import platform
+import resource
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +25,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
 from fusionkd_lib import representations, training
-from fusionkd_lib.experiment import build_branch
+from fusionkd_lib.experiment import build_branch, build_fusion
+from fusionkd_lib.features import forget_pages
 from fusionkd_lib.models import Normalise
 from fusionkd_lib.params import Params, make_params
 
@@ -267,6 +270,70 @@ def _bandwidth(device: str) -> float:
     return 2 * block.nbytes / statistics.median(seconds)
 
 
+def bench_growth() -> dict:
+    """Time and peak memory of an epoch as clips and branches grow, each in a fresh process."""
+    by_clips = {n: _in_fresh_process(_epoch_cost, n, 1) for n in (500, 1000, 2000, 4000)}
+    by_branches = {n: _in_fresh_process(_epoch_cost, 500, n) for n in (1, 2, 3)}
+    return {"clips": by_clips, "branches": by_branches}
+
+
+def _in_fresh_process(function: Callable, *arguments: object) -> dict:
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        return pool.apply(function, arguments)
+
+
+def _epoch_cost(n_clips: int, n_branches: int) -> dict:
+    """Train one epoch of small networks from a store of 128 x 345 on the disk."""
+    params = make_params({**FAST, "batch_size": 32, "width": 0.25, "head": [64, 32]})
+    training.set_up_machine(params)
+    names = ["logmel", "cqt", "gammatone"][:n_branches]
+    with tempfile.TemporaryDirectory() as folder:
+        stores = {name: _random_store(Path(folder) / f"{name}.npy", n_clips) for name in names}
+        data = training.Data(stores, np.zeros(n_clips, np.int64), 10)
+        branches = [build_branch(params, name, 10, Normalise()) for name in names]
+        model = branches[0] if n_branches == 1 else build_fusion(params, branches, 10)
+        optimizer = training.make_optimizer(model, params)
+        began = time.perf_counter()
+        rows = np.arange(n_clips)
+        training.train_epoch(
+            model, optimizer, data, rows, epoch=0, weight=params.kd_weight, params=params
+        )
+        seconds = time.perf_counter() - began
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"seconds": seconds, "peak_mebibytes": peak, "store_mebibytes": n_clips * 0.1685}
+
+
+def _random_store(path: Path, n_clips: int) -> np.ndarray:
+    store = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(n_clips, 128, 345))
+    generator = np.random.default_rng(0)
+    for first in range(0, n_clips, 100):
+        store[first : first + 100] = generator.standard_normal((128, 345), dtype=np.float32)
+        forget_pages(store)
+    store.flush()
+    return np.load(path, mmap_mode="r")
+
+
+def bench_start_up(*, rounds: int) -> dict | None:
+    """What papermill, a kernel and the imports cost a run before its first step."""
+    try:
+        import nbformat
+
+        from fusionkd_lib import chapters
+    except ImportError:
+        print("papermill or jupytext is not installed: the start-up of a run is left out")
+        return None
+    source = "from fusionkd_lib import experiment, features, metrics, plots"
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(source)], metadata={"kernelspec": kernel}
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        work = {"start": lambda: chapters.execute(notebook, Path(folder) / "start.ipynb")}
+        seconds = statistics.median(alternate(work, rounds=rounds)["start"])
+    return {"seconds": seconds, "share_of_a_run_of_ten_minutes": seconds / 600}
+
+
 def machine() -> dict:
     """Return what the times were taken on."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
@@ -308,9 +375,22 @@ def main() -> None:
         results["training"][device] = bench_training(
             device, rounds=options.rounds, steps=options.steps
         )
+    results["growth"] = bench_growth()
+    results["start_up"] = start_up = bench_start_up(rounds=options.rounds)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "bench.json").write_text(json.dumps(results, indent=1) + "\n")
     report(results)
+    if start_up:
+        share = 100 * start_up["share_of_a_run_of_ten_minutes"]
+        print(
+            f"start-up of a run {start_up['seconds']:.1f} s, {share:.1f} % of ten minutes (goal: 5)"
+        )
+    for kind, costs in results["growth"].items():
+        for number, cost in costs.items():
+            print(
+                f"{number:>5} {kind}: {cost['seconds']:6.1f} s an epoch, peak "
+                f"{cost['peak_mebibytes']:.0f} MiB"
+            )
 
 
 if __name__ == "__main__":
