@@ -13,7 +13,7 @@ SHARED_DATA = Path(
     os.environ.get("FUSIONKD_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")
 )
 
-# A run of a second: 90 clips of half a second, three folds, a network of a tenth of a million.
+# A run of a second: 90 clips of half a second, three folds, a network of a quarter million weights.
 TINY = {
     "clips_per_class": 3,
     "n_folds": 3,
@@ -28,6 +28,7 @@ TINY = {
     "head": [16, 8],
     "epochs": 2,
     "batch_size": 16,
+    "device": "cpu",
     "threads": 1,
 }
 
