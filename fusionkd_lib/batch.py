@@ -61,6 +61,8 @@ def run_node(node: Node, parents: Sequence[Outcome], environment: Mapping[str, s
     except InputError as error:
         stopped = Path(os.environ[STOP_FILE]).exists()
         return Outcome(node.name, "stopped" if stopped else "failed", str(error))
+    except OSError as error:  # a full disk, a folder that may not be written
+        return Outcome(node.name, "failed", f"{error}: free space, or see to the folder's rights")
     return Outcome(node.name, "done", seconds=time.perf_counter() - started)
 
 

@@ -3,6 +3,7 @@
 Exit status: 0 done, 1 something handed in cannot be used (one sentence, no traceback), 2 usage.
 """
 
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -22,6 +23,10 @@ class Commands(click.Group):
             super().invoke(ctx)
         except InputError as error:
             raise click.ClickException(str(error)) from None
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # whoever reads the output has seen enough
+                raise
+            raise click.ClickException(f"{error}: free space, or see to its rights") from None
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

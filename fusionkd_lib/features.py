@@ -216,6 +216,23 @@ def _pad_frames(spectrogram: np.ndarray, n_frames: int) -> np.ndarray:
     return np.pad(spectrogram, ((0, 0), (0, n_frames - spectrogram.shape[1])))
 
 
+def _new_array(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Make a mapped file whose space is set aside: on a full disk, writing to it would kill."""
+    try:
+        array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+        if hasattr(os, "posix_fallocate"):
+            with open(path, "r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        return array
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        mebibytes = np.prod(shape) * dtype.itemsize / 2**20
+        raise InputError(
+            f"{path}: no room for {mebibytes:,.1f} MiB of spectrograms ({error.strerror}): free "
+            "space, or set FUSIONKD_OUTPUTS to a larger disk"
+        ) from None
+
+
 class _Filling:
     """A store that is being written; its folder gets its name when every clip is in it."""
 
@@ -234,7 +251,7 @@ class _Filling:
         except (OSError, ValueError):  # not there yet, or killed while it was being made
             # What is made anew holds nothing yet.
             (self.partial / "done.npy").unlink(missing_ok=True)
-            return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+            return _new_array(path, shape, dtype)
 
     def write(self, indices: np.ndarray, values: np.ndarray) -> None:
         self.spectrograms[indices] = values

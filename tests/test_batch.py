@@ -1,5 +1,6 @@
 """Batches: every store and run once, branches before pairs, a failure stops what needs it alone."""
 
+import errno
 import re
 from collections import Counter
 from pathlib import Path
@@ -265,6 +266,16 @@ def test_a_store_that_cannot_be_filled_stops_its_runs(tiny, executed):
     assert (store.status, run.status) == ("failed", "skipped")
     assert "nowhere" in store.message
     assert executed == []
+
+
+def test_a_full_disk_fails_its_run_with_the_way_out(tiny, executed, monkeypatch):
+    def full(node: Node) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "history.csv")
+
+    monkeypatch.setattr(batch, "execute", full)
+    *_, outcome = outcomes(plan([tiny(representations=["logmel"])])).values()
+    assert outcome.status == "failed"
+    assert "No space left on device: 'history.csv': free space" in outcome.message
 
 
 def test_a_stop_is_no_failure(pairs, executed, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -190,6 +191,15 @@ def test_a_missing_file_is_exit_status_1(tmp_path):
     answer = fusionkd("run", tmp_path / "none.yaml")
     assert answer.exit_code == 1
     assert f"{tmp_path / 'none.yaml'}: cannot be read" in answer.stderr
+
+
+def test_outputs_that_cannot_be_written_are_exit_status_1(tmp_path, tiny):
+    (tmp_path / "file").touch()
+    answer = fusionkd(
+        "run", write(tmp_path / "run.yaml", tiny()), outputs=tmp_path / "file" / "outputs"
+    )
+    assert answer.exit_code == 1
+    assert re.fullmatch(r"Error: .*Not a directory: '.*': free space, .*\n", answer.stderr)
 
 
 def test_without_runs_there_is_no_table_and_a_hint_and_as_plain_data_an_empty_list(tmp_path):

@@ -1,6 +1,7 @@
 """Stores: what is read back is what a clip gives directly, and no clip is computed twice."""
 
 import os
+import resource
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -232,6 +233,19 @@ def test_a_filling_that_was_cut_while_its_file_was_made_begins_anew(recordings, 
     stored = load_spectrograms(mute(recordings.clips()), params, tmp_path)
     for name, expected in directly(recordings.waveform(50), params).items():
         np.testing.assert_allclose(stored[name][50], expected, atol=DECIBELS)
+
+
+def test_a_full_disk_is_told_before_anything_is_computed(recordings, params, tmp_path):
+    # A file that may not grow is refused as one for which there is no room is.
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(InputError, match=r"spectrograms\.npy: no room for .* free space"):
+            load_spectrograms(recordings.clips(), params, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert recordings.reads == []
+    assert recordings.read_by(params, tmp_path) == list(range(70))
 
 
 def test_two_runs_at_once_fill_a_store_once(recordings, params, tmp_path):
