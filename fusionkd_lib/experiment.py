@@ -264,9 +264,10 @@ def _train(
         if len(history) < n_epochs and os.path.exists(os.environ.get(STOP_FILE, "")):
             raise InputError(f"stopped after epoch {len(history)}: start it again to go on")
 
+    data = prepared.data.on_device() if params.store_on_device else prepared.data
     progress = fit(
         model,
-        prepared.data,
+        data,
         prepared.split.train,
         prepared.split.validation,
         n_epochs=(params.joint_epochs if parents else None) or params.epochs,

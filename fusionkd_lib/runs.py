@@ -43,7 +43,7 @@ RECORDS = ("params.yaml", "history.csv", "scores.npz", "metrics.json", "provenan
 STOP_FILE = "FUSIONKD_STOP"
 
 # What says where a run happens, not what comes out of it.
-PLACE_KEYS = {"data_root", "device", "branch", "reuse_memory"}
+PLACE_KEYS = {"data_root", "device", "branch", "reuse_memory", "store_on_device"}
 # What the joint phase alone has.
 JOINT_KEYS = {"representations", "joint_epochs", "tap", "fusion", "kd_weight", "kd_loss"} | {
     "temperature",

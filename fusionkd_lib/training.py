@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ from fusionkd_lib.features import forget_pages
 from fusionkd_lib.models import Branch, Output
 from fusionkd_lib.params import Params
 
+CLIPS_AT_ONCE = 256  # on their way to the device
+
 # Of mallopt, in glibc's malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
@@ -41,12 +43,12 @@ class Data:
     Parameters
     ----------
     spectrograms
-        Representation -> (n, F, T) in dB, memory-mapped or on the device.
+        Representation -> (n, F, T) in dB: an array, memory-mapped, or a tensor on the device.
     targets
         (n,) class indices or (n, K).
     """
 
-    spectrograms: Mapping[str, np.ndarray]
+    spectrograms: Mapping[str, np.ndarray | Tensor]
     targets: np.ndarray
     n_classes: int
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -58,13 +60,30 @@ class Data:
 
     def batch(self, rows: np.ndarray) -> tuple[dict[str, Tensor], Tensor]:
         """Return spectrograms (B, 1, F, T) by representation, and targets (B,) or (B, K)."""
-        spectrograms = {}
-        for name, stored in self.spectrograms.items():
-            values = stored[rows].astype(np.float32, copy=False)
-            spectrograms[name] = torch.from_numpy(values[:, None])
-            forget_pages(stored)
-        targets = torch.from_numpy(self.targets[rows])
-        return {n: x.to(self.device) for n, x in spectrograms.items()}, targets.to(self.device)
+        targets = torch.from_numpy(self.targets[rows]).to(self.device)
+        cut = {name: self._cut(stored, rows) for name, stored in self.spectrograms.items()}
+        return {name: x.float()[:, None] for name, x in cut.items()}, targets
+
+    def _cut(self, stored: np.ndarray | Tensor, rows: np.ndarray) -> Tensor:
+        if isinstance(stored, Tensor):
+            return stored[torch.from_numpy(rows).to(stored.device)]
+        values = torch.from_numpy(stored[rows]).to(self.device)
+        forget_pages(stored)
+        return values
+
+    def on_device(self) -> "Data":
+        """Copy the spectrograms to the device, where batches are then cut without a transfer."""
+        moved = {name: self._move(stored) for name, stored in self.spectrograms.items()}
+        return replace(self, spectrograms=moved)
+
+    def _move(self, stored: np.ndarray) -> Tensor:
+        # Part by part, so that a memory-mapped store does not become resident on the way.
+        whole = torch.empty(
+            stored.shape, dtype=torch.from_numpy(stored[:1].copy()).dtype, device=self.device
+        )
+        for rows in np.array_split(np.arange(len(stored)), -(-len(stored) // CLIPS_AT_ONCE)):
+            whole[rows[0] : rows[-1] + 1] = self._cut(stored, rows)
+        return whole
 
 
 def apply(model: nn.Module, spectrograms: Mapping[str, Tensor]) -> Output:

@@ -143,7 +143,10 @@ def test_what_decides_a_result_names_branch_and_fusion(change):
     assert run_name(params) != run_name(changed)
 
 
-@pytest.mark.parametrize("change", [{"device": "cuda"}, {"branch": "gammatone"}, {"cqt_bins": 60}])
+@pytest.mark.parametrize(
+    "change",
+    [{"device": "cuda"}, {"branch": "gammatone"}, {"cqt_bins": 60}, {"store_on_device": True}],
+)
 def test_what_decides_nothing_changes_no_name(change):
     params, changed = make_params({}), make_params(change)
     assert run_name(params, branch="logmel") == run_name(changed, branch="logmel")

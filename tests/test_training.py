@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -379,6 +380,18 @@ def test_the_losses_told_are_means_over_clips_whatever_the_batches(params):
     assert told == pytest.approx([told[0]] * 4)
     expected = validation_losses(model, data, TRAIN[:17], params=params)["linear"]
     assert told[0] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_batches_cut_on_the_device_are_those_cut_from_the_disk(monkeypatch, dtype):
+    monkeypatch.setattr(training, "CLIPS_AT_ONCE", 7)  # fewer than there are, and no divisor
+    data = toy()
+    stored = {name: x.astype(dtype) for name, x in data.spectrograms.items()}
+    data = replace(data, spectrograms=stored)
+    moved, rows = data.on_device(), np.array([30, 2, 2, 17])
+    assert all(isinstance(x, torch.Tensor) for x in moved.spectrograms.values())
+    torch.testing.assert_close(moved.batch(rows), data.batch(rows), rtol=0, atol=0)
+    assert moved.batch(rows)[0]["cqt"].dtype == torch.float32
 
 
 def test_predictions_are_in_the_rows_order_and_do_not_depend_on_the_batch(params):
