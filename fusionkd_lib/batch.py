@@ -111,7 +111,9 @@ class IgnoreInterrupt(WorkerPlugin):
 
 
 @contextmanager
-def open_client(scheduler: str | None, *, threads: int, workers: int | None) -> Iterator[Client]:
+def open_client(
+    scheduler: str | None, *, threads: int, workers: int | None, device_bytes: int = 0
+) -> Iterator[Client]:
     """Connect to a Dask scheduler, or start a local cluster sized to the machine.
 
     Parameters
@@ -122,6 +124,8 @@ def open_client(scheduler: str | None, *, threads: int, workers: int | None) -> 
         Of each run; the local cluster has a worker for so many of the machine's cores.
     workers
         Of the local cluster, if not that many.
+    device_bytes
+        What the largest run needs of a GPU: so many runs share it as it has room for.
 
     Raises
     ------
@@ -137,9 +141,11 @@ def open_client(scheduler: str | None, *, threads: int, workers: int | None) -> 
                 "with dask scheduler, or leave the option out"
             ) from None
         with client:
+            if client.dashboard_link:
+                print(f"Dask's dashboard: {client.dashboard_link}", flush=True)
             yield client
         return
-    n_workers = workers or max(1, (os.cpu_count() or 1) // threads)
+    n_workers = workers or workers_that_fit(threads=threads, device_bytes=device_bytes)
     resources = {GPU: 1} if torch.cuda.is_available() else None
     # Workers only wait for kernels, so that a process each is enough, and isolates them.
     cluster = LocalCluster(
@@ -152,6 +158,15 @@ def open_client(scheduler: str | None, *, threads: int, workers: int | None) -> 
     with cluster, Client(cluster) as client:
         client.register_plugin(IgnoreInterrupt())
         yield client
+
+
+def workers_that_fit(*, threads: int, device_bytes: int) -> int:
+    """Return how many runs this machine can do at once: by its cores and its GPU's memory."""
+    n_workers = (os.cpu_count() or 1) // threads
+    if torch.cuda.is_available() and device_bytes:
+        free, _ = torch.cuda.mem_get_info()
+        n_workers = min(n_workers, free // device_bytes)
+    return max(1, n_workers)
 
 
 def submit(graph: Graph, client: Client) -> tuple[dict[str, Future], dict[str, Outcome]]:

@@ -68,7 +68,12 @@ def run(
     threads = min(params.threads for params in settings)
     with (
         batch.stop_file(),
-        batch.open_client(scheduler, threads=threads, workers=workers) as client,
+        batch.open_client(
+            scheduler,
+            threads=threads,
+            workers=workers,
+            device_bytes=graphs.device_bytes(graph),
+        ) as client,
     ):
         futures, outcomes = batch.submit(graph, client)
         outcomes = watching.watch(futures, graph, outcomes)

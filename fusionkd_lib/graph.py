@@ -7,9 +7,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from fusionkd_lib.features import COMMON_SETTINGS, SETTINGS, build_representations, digest
+from fusionkd_lib.features import (
+    COMMON_SETTINGS,
+    SETTINGS,
+    build_representations,
+    clip_shape,
+    digest,
+)
 from fusionkd_lib.params import Params
 from fusionkd_lib.runs import DATASET_KEYS, NOTEBOOK, Run
+
+# Activations of MobileNetV2 in single precision for each pixel of a spectrogram, from 9.5 GB for a
+# pair at 128 x 345 in batches of 64; and what CUDA and its libraries take themselves.
+BYTES_A_PIXEL = 1700
+BYTES_OF_THE_DEVICE = 2**30
 
 Graph = Mapping[str, "Node"]
 
@@ -113,6 +124,21 @@ def estimate_seconds(node: Node, past: Iterable[Run]) -> float | None:
         if run.provenance["kind"] == node.kind and setting(run.params) == setting(node.params)
     ]
     return min(rates) * node.n_epochs if rates else None
+
+
+def device_bytes(graph: Graph) -> int:
+    """Return about how much of a GPU's memory the largest run of a graph needs."""
+    runs = [node.params for node in graph.values() if node.kind == "fusion"]
+    runs = runs or [node.params for node in graph.values()]
+    return max(_device_bytes(params) for params in runs)
+
+
+def _device_bytes(params: Params) -> int:
+    n_bins = max(build_representations(params)[name].n_bins for name in params.representations)
+    _, n_frames = clip_shape(params)
+    at_once = params.micro_batch or params.batch_size
+    pixels = at_once * n_bins * n_frames * len(params.representations)
+    return int(BYTES_OF_THE_DEVICE + pixels * max(params.width, 0.25) * BYTES_A_PIXEL)
 
 
 def describe(graph: Graph, past: Iterable[Run]) -> str:

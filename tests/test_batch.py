@@ -168,6 +168,25 @@ def test_the_time_of_a_run_is_estimated_from_the_fastest_like_one(tiny):
     assert graph.estimate_seconds(fusion, runs[:3]) is None
 
 
+def test_the_papers_pair_needs_what_was_measured_of_a_gpu():
+    # 9.5 GB of activations on 4 s clips in batches of 64, 23 GB on 10 s clips.
+    four, ten = make_params({}), make_params({"dataset": "sonyc_ust", "duration": 10.0})
+    assert graph.device_bytes(plan([four])) == pytest.approx(9.5e9 + 2**30, rel=0.05)
+    assert graph.device_bytes(plan([ten, four])) == pytest.approx(23.5e9 + 2**30, rel=0.05)
+    assert graph.device_bytes(plan([ten.replace(micro_batch=16)])) < 7.5e9
+
+
+@pytest.mark.parametrize(("gigabytes", "workers"), [(0, 8), (9, 8), (20, 4), (50, 1), (100, 1)])
+def test_so_many_runs_share_a_gpu_as_it_has_room_for(monkeypatch, gigabytes, workers):
+    monkeypatch.setattr(batch.os, "cpu_count", lambda: 16)
+    monkeypatch.setattr(batch.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(batch.torch.cuda, "mem_get_info", lambda: (80 * 10**9, 81 * 10**9))
+    need = gigabytes * 10**9
+    assert batch.workers_that_fit(threads=2, device_bytes=need) == workers
+    monkeypatch.setattr(batch.torch.cuda, "is_available", lambda: False)
+    assert batch.workers_that_fit(threads=2, device_bytes=need) == 8
+
+
 # Execution, without Dask: every piece of work is done where it is submitted
 
 

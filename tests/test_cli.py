@@ -5,6 +5,9 @@ import os
 import re
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import nbformat
@@ -144,6 +147,35 @@ def test_a_figure_is_traced_to_its_notebook(done):
     (step,) = json.loads(answer.stdout)
     assert Path(step["notebook"]).exists()
     assert len(step["parents"]) == 2
+
+
+@pytest.fixture
+def cluster(tmp_path) -> Iterator[str]:
+    """Start a scheduler and two workers, as a person does on machines of their own."""
+    file, dask = tmp_path / "scheduler.json", [sys.executable, "-m", "dask"]
+    common = ["--scheduler-file", str(file), "--no-dashboard"]
+    with ExitStack() as stack:
+        for role in (["scheduler", "--port", "0"], *[["worker", "--nthreads", "1"]] * 2):
+            command = [*dask, role[0], *common, *role[1:], "--host", "127.0.0.1"]
+            silent = subprocess.DEVNULL
+            process = subprocess.Popen(command, cwd=tmp_path, stdout=silent, stderr=silent)
+            stack.callback(process.wait)
+            stack.callback(process.terminate)
+        deadline = time.monotonic() + 60
+        while not file.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        yield json.loads(file.read_text())["address"]
+
+
+def test_a_cluster_elsewhere_gives_the_tables_of_the_local_one(done, cluster, tmp_path):
+    answer = in_a_process("run", "--scheduler", cluster, done.good, outputs=tmp_path / "there")
+    assert answer.returncode == 0, answer.stderr
+    tables = [
+        fusionkd("table", "--json", "--runs", outputs / "runs").stdout
+        for outputs in (done.outputs, tmp_path / "there")
+    ]
+    assert tables[0] == tables[1]
+    assert len(json.loads(tables[0])[0]["rows"]) == 5
 
 
 # Exit statuses
