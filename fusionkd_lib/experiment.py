@@ -15,10 +15,12 @@ import torch
 from torch import nn
 
 from fusionkd_lib import metrics
+from fusionkd_lib.batches import Data
 from fusionkd_lib.datasets import Clips, sonyc_ust, urban_synth, urbansound8k
 from fusionkd_lib.datasets.splits import Split, make_split
 from fusionkd_lib.errors import InputError
 from fusionkd_lib.features import fingerprint, load_spectrograms
+from fusionkd_lib.machine import resolve_device, resolve_precision, set_up_machine
 from fusionkd_lib.models import FUSED, Branch, FusionKD, FusionModule, Normalise, tap_channels
 from fusionkd_lib.params import DATA_FOLDERS, Params
 from fusionkd_lib.runs import (
@@ -30,18 +32,7 @@ from fusionkd_lib.runs import (
     outputs_root,
     where_from,
 )
-from fusionkd_lib.training import (
-    Data,
-    Progress,
-    Report,
-    fit,
-    predict,
-    print_epoch,
-    probabilities,
-    resolve_device,
-    resolve_precision,
-    set_up_machine,
-)
+from fusionkd_lib.training import Progress, Report, fit, predict, print_epoch, probabilities
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,11 @@ epoch to epoch is in the checkpoint, and what is drawn at random depends on the 
 alone.
 """
 
-import ctypes
 import math
 import os
-import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,129 +20,18 @@ from torch import Tensor, nn
 
 from fusionkd_lib import losses
 from fusionkd_lib.augmentation import augment
+from fusionkd_lib.batches import Data, batches, shuffled
 from fusionkd_lib.errors import InputError
-from fusionkd_lib.features import forget_pages
+from fusionkd_lib.machine import autocast
 from fusionkd_lib.models import Branch, Output
 from fusionkd_lib.params import Params
 
-CLIPS_AT_ONCE = 256  # on their way to the device
-
-# Of mallopt, in glibc's malloc.h.
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-
 Report = Callable[[list[dict[str, float]], int], None]
-
-
-@dataclass(frozen=True)
-class Data:
-    """Spectrograms and targets of all clips; a batch is cut out by row numbers.
-
-    Parameters
-    ----------
-    spectrograms
-        Representation -> (n, F, T) in dB: an array, memory-mapped, or a tensor on the device.
-    targets
-        (n,) class indices or (n, K).
-    """
-
-    spectrograms: Mapping[str, np.ndarray | Tensor]
-    targets: np.ndarray
-    n_classes: int
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-
-    @property
-    def multi_label(self) -> bool:
-        """Whether a clip may carry several tags."""
-        return self.targets.ndim == 2
-
-    def batch(self, rows: np.ndarray) -> tuple[dict[str, Tensor], Tensor]:
-        """Return spectrograms (B, 1, F, T) by representation, and targets (B,) or (B, K)."""
-        targets = torch.from_numpy(self.targets[rows]).to(self.device)
-        cut = {name: self._cut(stored, rows) for name, stored in self.spectrograms.items()}
-        return {name: x.float()[:, None] for name, x in cut.items()}, targets
-
-    def _cut(self, stored: np.ndarray | Tensor, rows: np.ndarray) -> Tensor:
-        if isinstance(stored, Tensor):
-            return stored[torch.from_numpy(rows).to(stored.device)]
-        values = torch.from_numpy(stored[rows]).to(self.device)
-        forget_pages(stored)
-        return values
-
-    def on_device(self) -> "Data":
-        """Copy the spectrograms to the device, where batches are then cut without a transfer."""
-        moved = {name: self._move(stored) for name, stored in self.spectrograms.items()}
-        return replace(self, spectrograms=moved)
-
-    def _move(self, stored: np.ndarray) -> Tensor:
-        # Part by part, so that a memory-mapped store does not become resident on the way.
-        whole = torch.empty(
-            stored.shape, dtype=torch.from_numpy(stored[:1].copy()).dtype, device=self.device
-        )
-        for rows in np.array_split(np.arange(len(stored)), -(-len(stored) // CLIPS_AT_ONCE)):
-            whole[rows[0] : rows[-1] + 1] = self._cut(stored, rows)
-        return whole
 
 
 def apply(model: nn.Module, spectrograms: Mapping[str, Tensor]) -> Output:
     """Run a branch on its own representation, or a fused network on all of them."""
     return model(spectrograms[model.name] if isinstance(model, Branch) else spectrograms)
-
-
-def batches(rows: np.ndarray, size: int) -> list[np.ndarray]:
-    """Cut row numbers into batches; a last one of a single clip joins the one before it.
-
-    BatchNorm over one clip has no deviation to divide by, and raises.
-    """
-    cuts = list(range(size, len(rows), size))
-    if cuts and len(rows) - cuts[-1] == 1:
-        cuts.pop()
-    return np.split(rows, cuts)
-
-
-def shuffled(rows: np.ndarray, *, seed: int, epoch: int) -> np.ndarray:
-    """Return the rows in the order of an epoch, which the seed and the epoch alone decide."""
-    return np.random.default_rng([seed, epoch]).permutation(rows)
-
-
-def set_up_machine(params: Params) -> None:
-    """Set the number of threads, and have freed memory used again.
-
-    glibc gives a large tensor's memory back to the system when it is freed, and the next step's
-    tensors fault it in again, page by page: a fifth to a third of a step on the CPU. No figure
-    changes.
-    """
-    torch.set_num_threads(params.threads)
-    if params.reuse_memory and sys.platform == "linux":
-        library = ctypes.CDLL(None)
-        if hasattr(library, "mallopt"):
-            library.mallopt(M_MMAP_MAX, 0)
-            library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-
-
-def resolve_device(name: str) -> torch.device:
-    """Return the named device, or with ``auto`` the fastest one there is."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError):
-        raise InputError(f"device = '{name}' is not to be had here: use auto or cpu") from None
-    return torch.device(name)
-
-
-def resolve_precision(name: str) -> str:
-    """Return the precision; ``auto`` is bfloat16 where the processor computes in it."""
-    if name != "auto":
-        return name
-    if torch.cuda.is_available():
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    return "bfloat16" if torch.cpu._is_avx512_bf16_supported() else "float32"
-
-
-def _autocast(params: Params, device: torch.device) -> AbstractContextManager:
-    if resolve_precision(params.precision) == "float32":
-        return nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
 def loss_terms(
@@ -190,7 +76,7 @@ def train_epoch(
             inputs, targets = augment(
                 params.augmentation, inputs, targets, n_classes=data.n_classes, generator=generator
             )
-            with _autocast(params, data.device):
+            with autocast(params, data.device):
                 output = apply(model, inputs)
             terms = loss_terms(output, targets, multi_label=data.multi_label, params=params)
             total = losses.total_loss(terms, kd_weight=weight)
@@ -211,7 +97,7 @@ def predict(
     logits: dict[str, list[Tensor]] = {}
     for batch in batches(rows, params.micro_batch or params.batch_size):
         inputs, _ = data.batch(batch)
-        with _autocast(params, data.device):
+        with autocast(params, data.device):
             output = apply(model, inputs)
         for name, values in output.logits_by_head().items():
             logits.setdefault(name, []).append(values.float())

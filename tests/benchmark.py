@@ -22,9 +22,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader, TensorDataset
 
-from fusionkd_lib import representations, training
+from fusionkd_lib import machine, representations, training
+from fusionkd_lib.batches import Data
 from fusionkd_lib.experiment import build_branch, build_fusion, train_branch
 from fusionkd_lib.features import forget_pages
 from fusionkd_lib.models import Normalise
@@ -119,12 +121,14 @@ def bench_training(device: str, *, rounds: int, steps: int) -> dict:
     with apart(PlainLoop, *arguments) as plain, apart(OurLoop, *arguments) as ours:
         seconds = alternate({"plain": plain, "ours": ours}, rounds=rounds)
     per_second = {name: n_clips / statistics.median(s) for name, s in seconds.items()}
+    loop = OurLoop(*arguments)
     return {
         "clips_per_second": per_second,
         "ratio": ratio(seconds, "plain", "ours"),
         "batch_size": batch_size,
         "threads": 2,
-        "limit": machine_limit(device, OurLoop(*arguments), batch_size, per_second["ours"]),
+        "limit": machine_limit(device, loop, batch_size, per_second["ours"]),
+        "shares_of_a_step": shares_of_a_step(loop, device),
     }
 
 
@@ -202,11 +206,11 @@ class OurLoop:
         self, spectrograms: np.ndarray, targets: np.ndarray, device: str, batch_size: int
     ) -> None:
         self.params = make_params({**FAST, "batch_size": batch_size, "lr": 1e-3})
-        training.set_up_machine(self.params)
+        machine.set_up_machine(self.params)
         self.model = build_branch(self.params, "logmel", 10, Normalise()).to(device)
         self.model.to(memory_format=torch.channels_last)
         self.optimizer = training.make_optimizer(self.model, self.params)
-        data = training.Data({"logmel": spectrograms}, targets, 10, torch.device(device))
+        data = Data({"logmel": spectrograms}, targets, 10, torch.device(device))
         self.data = data.on_device() if device == "cuda" else data
         self.rows = np.arange(len(targets))
 
@@ -261,9 +265,36 @@ def work_of_a_step(model: torch.nn.Module, inputs: torch.Tensor) -> tuple[float,
     return 3 * 2.0 * sum(products), 2 * 6.0 * sum(values)
 
 
+# Kind of work -> what the profiler calls it.
+WORK = {
+    "convolutions backward": "convolution_backward",
+    "convolutions forward": "convolution",
+    "BatchNorm": "batch_norm",
+    "ReLU and ReLU6": "clamp|hardtanh|threshold|relu",
+    "conversions and copies": "copy_",
+    "optimiser": "adam",
+}
+
+
+def shares_of_a_step(loop: OurLoop, device: str) -> dict[str, float]:
+    """What the time of our training steps is spent on, by the profiler."""
+    activities = [ProfilerActivity.CPU if device == "cpu" else ProfilerActivity.CUDA]
+    loop.epoch()
+    with profile(activities=activities) as profiler:
+        loop.epoch()
+        synchronise()
+    spent = dict.fromkeys([*WORK, "the rest"], 0.0)
+    for event in profiler.key_averages():
+        own = event.self_cpu_time_total if device == "cpu" else event.self_device_time_total
+        kinds = (kind for kind, pattern in WORK.items() if re.search(pattern, event.key.lower()))
+        spent[next(kinds, "the rest")] += own
+    total = sum(spent.values())
+    return {kind: own / total for kind, own in spent.items()}
+
+
 def _matrix_rate(device: str) -> float:
     size = 2048 if device == "cpu" else 8192
-    dtype = torch.bfloat16 if training.resolve_precision("auto") == "bfloat16" else torch.float32
+    dtype = torch.bfloat16 if machine.resolve_precision("auto") == "bfloat16" else torch.float32
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     seconds = alternate({"product": lambda: a @ b}, rounds=5)["product"]
     return 2 * size**3 / statistics.median(seconds)
@@ -309,11 +340,11 @@ def _long_clip_cost(micro_batch: int) -> dict:
 
 
 def _cost(params: Params, *, n_clips: int, n_branches: int, n_frames: int) -> dict:
-    training.set_up_machine(params)
+    machine.set_up_machine(params)
     names = ["logmel", "cqt", "gammatone"][:n_branches]
     with tempfile.TemporaryDirectory() as folder:
         stores = {n: _random_store(Path(folder) / f"{n}.npy", n_clips, n_frames) for n in names}
-        data = training.Data(stores, np.zeros(n_clips, np.int64), 10)
+        data = Data(stores, np.zeros(n_clips, np.int64), 10)
         branches = [build_branch(params, name, 10, Normalise()) for name in names]
         model = branches[0] if n_branches == 1 else build_fusion(params, branches, 10)
         optimizer = training.make_optimizer(model, params)
@@ -397,7 +428,7 @@ def bench_start_up(*, rounds: int) -> dict | None:
     return {"seconds": seconds, "share_of_a_run_of_ten_minutes": seconds / 600}
 
 
-def machine() -> dict:
+def this_machine() -> dict:
     """Return what the times were taken on."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {"processor": _processor(), "gpu": gpu, "torch": torch.__version__}
@@ -461,7 +492,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("outputs/bench"))
     options = parser.parse_args()
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-    results: dict = {"machine": machine(), "representations": {}, "training": {}}
+    results: dict = {"machine": this_machine(), "representations": {}, "training": {}}
     for device in devices:
         results["representations"][device] = bench_representations(device, rounds=options.rounds)
         results["training"][device] = bench_training(

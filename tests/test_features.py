@@ -14,7 +14,7 @@ import pytest
 import soundfile
 import torch
 
-from fusionkd_lib import training
+from fusionkd_lib import batches
 from fusionkd_lib.datasets import Clips
 from fusionkd_lib.datasets.files import reader
 from fusionkd_lib.errors import InputError
@@ -339,16 +339,16 @@ def test_reading_a_whole_store_leaves_it_on_the_disk(tmp_path, monkeypatch):
     )
     stored[:] = 1.0
     del stored  # 64 MB
-    data = training.Data(
+    data = batches.Data(
         {"logmel": np.load(tmp_path / "spectrograms.npy", mmap_mode="r")}, np.zeros(500, int), 10
     )
 
     def growth() -> float:
         before = psutil.Process().memory_info().rss
-        for rows in training.batches(np.random.default_rng(0).permutation(500), 32):
+        for rows in batches.batches(np.random.default_rng(0).permutation(500), 32):
             data.batch(rows)
         return (psutil.Process().memory_info().rss - before) / 1e6
 
     bounded = growth()
-    monkeypatch.setattr(training, "forget_pages", lambda stored: None)
+    monkeypatch.setattr(batches, "forget_pages", lambda stored: None)
     assert bounded < 20 < 40 < growth()

@@ -11,19 +11,16 @@ import torch
 from torch import nn
 
 from fusionkd_lib import training
+from fusionkd_lib.batches import Data, batches, shuffled
 from fusionkd_lib.errors import InputError
+from fusionkd_lib.machine import resolve_device, resolve_precision
 from fusionkd_lib.models import FUSED, Branch, FusionKD, FusionModule, Output
 from fusionkd_lib.params import Params
 from fusionkd_lib.training import (
-    Data,
     Progress,
-    batches,
     fit,
     predict,
     probabilities,
-    resolve_device,
-    resolve_precision,
-    shuffled,
     train_epoch,
     validation_losses,
 )
@@ -384,7 +381,9 @@ def test_the_losses_told_are_means_over_clips_whatever_the_batches(params):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_batches_cut_on_the_device_are_those_cut_from_the_disk(monkeypatch, dtype):
-    monkeypatch.setattr(training, "CLIPS_AT_ONCE", 7)  # fewer than there are, and no divisor
+    monkeypatch.setattr(
+        "fusionkd_lib.batches.CLIPS_AT_ONCE", 7
+    )  # fewer than there are, and no divisor
     data = toy()
     stored = {name: x.astype(dtype) for name, x in data.spectrograms.items()}
     data = replace(data, spectrograms=stored)

@@ -1,0 +1,100 @@
+"""What every representation is: waveforms (B, N) -> spectrograms (B, 1, F, T), absolute dB."""
+
+from itertools import count
+from numbers import Integral
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fusionkd_lib.errors import InputError
+
+POWER_FLOOR = 1e-10
+
+
+class Representation(nn.Module):
+    """What every representation has: a rate, a hop, an axis of frequencies, a unit.
+
+    Parameters
+    ----------
+    sample_rate
+        Samples per second of the waveforms.
+    hop_length
+        Samples from one frame to the next.
+    frequencies
+        (F,) centre of each row in Hz, ascending.
+    """
+
+    def __init__(self, *, sample_rate: int, hop_length: int, frequencies: np.ndarray):
+        super().__init__()
+        check_counts(sample_rate=sample_rate, hop_length=hop_length)
+        self.sample_rate = sample_rate
+        self.hop_length = hop_length
+        self.frequencies = frequencies
+
+    @property
+    def n_bins(self) -> int:
+        """Number of rows F."""
+        return len(self.frequencies)
+
+    def power(self, waveforms: Tensor) -> Tensor:
+        """Return the power (B, F, T) of float32 waveforms (B, N)."""
+        raise NotImplementedError
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        """Return the spectrograms (B, 1, F, T), float32 in dB, of waveforms (B, N).
+
+        Raises
+        ------
+        InputError
+            If the waveforms are not a batch (B, N) of floating-point samples, or are empty.
+        """
+        return decibels(self.power(checked(waveforms)))
+
+
+def product(left: Tensor, right: Tensor) -> Tensor:
+    """Multiply matrices in the precision that they have, whatever surrounds it."""
+    # Mixed precision around a model would round a level here by hundredths of a dB and more.
+    with torch.autocast(left.device.type, enabled=False):
+        return left @ right
+
+
+def decibels(power: Tensor) -> Tensor:
+    """Power (B, F, T) -> (B, 1, F, T) in dB, -100 at the least."""
+    return 10 * torch.log10(power.clamp(min=POWER_FLOOR)).unsqueeze(1).contiguous()
+
+
+def smooth_size(minimum: int, *, multiple_of: int = 1) -> int:
+    """Return the next size whose prime factors are 2, 3 and 5: FFTs of it are fast."""
+    first = -(-minimum // multiple_of)
+    return multiple_of * next(n for n in count(first) if 30 ** n.bit_length() % n == 0)
+
+
+def checked(waveforms: Tensor) -> Tensor:
+    """Return waveforms as float32, or refuse what is no batch of them."""
+    if waveforms.ndim != 2 or not waveforms.numel() or not waveforms.is_floating_point():
+        raise InputError(
+            f"waveforms of shape {tuple(waveforms.shape)} and type {waveforms.dtype} must be a "
+            "non-empty batch (B, N) of floating-point samples."
+        )
+    return waveforms.float()
+
+
+def check_counts(**counts: int) -> None:
+    """Refuse a parameter, given by its name, that is no whole number above 0."""
+    for name, value in counts.items():
+        if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+            raise InputError(f"{name}={value!r} must be a whole number, 1 or more.")
+
+
+def checked_fmax(fmin: float, fmax: float | None, sample_rate: int) -> float:
+    """Return the upper end of a range in Hz, Nyquist where none is given, or refuse the range."""
+    nyquist = sample_rate / 2
+    fmax = nyquist if fmax is None else fmax
+    if not 0 < fmax <= nyquist:
+        raise InputError(
+            f"fmax={fmax:g} must lie above 0 Hz and not above the Nyquist frequency {nyquist:g} Hz."
+        )
+    if not 0 <= fmin < fmax:
+        raise InputError(f"fmin={fmin:g} must lie in [0, fmax), and fmax is {fmax:g} Hz.")
+    return fmax

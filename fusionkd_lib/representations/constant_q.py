@@ -1,0 +1,130 @@
+"""The constant-Q transform, read off one Fourier transform of the whole clip.
+
+Source: Brown and Puckette, "An efficient algorithm for the calculation of a constant Q transform"
+(1992).
+"""
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fusionkd_lib.errors import InputError
+from fusionkd_lib.filters import constant_q, constant_q_gains
+from fusionkd_lib.representations.base import Representation, check_counts, product, smooth_size
+
+# So many bins of its own transform away, a Hann window leaks 1e-5 (-100 dB) of its peak.
+WINDOW_REACH = 32
+
+
+class ConstantQ(Representation):
+    """Constant-Q transform: bins at equal musical intervals, all of the same number of cycles.
+
+    Bin k correlates the clip's positive frequencies with an exponential at f_k under a Hann window
+    of Q / f_k seconds, L samples, with gain 2 / sqrt(L). That is librosa's ``cqt`` without its
+    resampling of octaves. Tables of a few times the size of a clip are kept for the latest N.
+
+    Parameters
+    ----------
+    sample_rate, hop_length
+        See `Representation`.
+    n_bins
+        Number of bins F.
+    bins_per_octave
+        Bins from a frequency to its double.
+    fmin
+        Frequency of the lowest bin in Hz; 32.703 is the note C1.
+
+    Raises
+    ------
+    InputError
+        If a parameter is out of range, such as a bin that passes the Nyquist frequency.
+    """
+
+    def __init__(
+        self,
+        *,
+        sample_rate: int,
+        hop_length: int = 512,
+        n_bins: int = 84,
+        bins_per_octave: int = 12,
+        fmin: float = 32.703,
+    ):
+        check_counts(sample_rate=sample_rate, cqt_bins=n_bins, bins_per_octave=bins_per_octave)
+        _check_top_bin(n_bins, bins_per_octave, fmin, nyquist=sample_rate / 2)
+        frequencies = fmin * 2.0 ** (np.arange(n_bins) / bins_per_octave)
+        super().__init__(sample_rate=sample_rate, hop_length=hop_length, frequencies=frequencies)
+        self.bins_per_octave = bins_per_octave
+
+    def power(self, waveforms: Tensor) -> Tensor:
+        """Return the power (B, n_bins, T) of float32 waveforms (B, N).
+
+        A bin is the product of the clip's spectrum and the window's around f_k. To read it once a
+        hop, the product is folded to ``n_columns`` frequencies, its rows summed, before it is
+        transformed back. For an octave of bins that is one product of matrices a column.
+        """
+        rate, hop_length = self.sample_rate, self.hop_length
+        n_frames = 1 + waveforms.shape[-1] // hop_length
+        half_window = constant_q(self.bins_per_octave) / self.frequencies[0] * rate / 2
+        # Room for half of the longest window, because the transform is periodic.
+        n_columns = smooth_size(n_frames + int(half_window / hop_length) + 1)
+        bins = (tuple(self.frequencies), self.bins_per_octave)
+        tables = _octave_tables(*bins, rate, hop_length, n_columns, waveforms.device)
+        spectra = torch.fft.rfft(waveforms, n_columns * hop_length)
+        rows = _in_rows(spectra, n_rows=tables[-1].shape[1], n_columns=n_columns)
+        folded = torch.cat([product(rows[..., : t.shape[1]], t) for t in tables], dim=-1)
+        folded = folded.unflatten(1, (-1, 2)).permute(1, 3, 0, 2)  # (B, F, n_columns, 2)
+        frames = torch.fft.ifft(torch.view_as_complex(folded.contiguous()))[..., :n_frames]
+        return frames.real.square() + frames.imag.square()
+
+
+@lru_cache(maxsize=16)
+def _octave_tables(
+    frequencies: tuple[float, ...],
+    bins_per_octave: int,
+    sample_rate: int,
+    hop_length: int,
+    n_columns: int,
+    device: torch.device,
+) -> list[Tensor]:
+    """Return for each octave the gains (n_columns, n_rows, bins) on a transform in rows."""
+    quality = constant_q(bins_per_octave)
+    spacing = sample_rate / (hop_length * n_columns)
+    tables = []
+    for first in range(0, len(frequencies), bins_per_octave):
+        centres = np.array(frequencies[first : first + bins_per_octave])
+        top = min(centres[-1] * (1 + WINDOW_REACH / quality), sample_rate / 2)
+        n_rows = int(np.ceil(top / spacing / n_columns))
+        grid = spacing * np.arange(n_rows * n_columns).reshape(n_rows, n_columns).T
+        gains = constant_q_gains(
+            grid[..., None], centres=centres, quality=quality, sample_rate=sample_rate
+        )
+        gains = gains / hop_length
+        tables.append(torch.from_numpy(gains).to(device, torch.float32))
+    return tables
+
+
+def _in_rows(spectra: Tensor, *, n_rows: int, n_columns: int) -> Tensor:
+    """Return (n_columns, 2 B, n_rows) from spectra (B, frequencies): real, imaginary by clip."""
+    size = n_rows * n_columns
+    # The last row can end above the Nyquist frequency, where there is nothing.
+    spectra = F.pad(spectra[:, :size], (0, max(0, size - spectra.shape[-1])))
+    parts = torch.view_as_real(spectra.contiguous()).unflatten(1, (n_rows, n_columns))
+    return parts.permute(2, 0, 3, 1).reshape(n_columns, -1, n_rows)
+
+
+def _check_top_bin(n_bins: int, bins_per_octave: int, fmin: float, *, nyquist: float) -> None:
+    # A Hann window is 1.5 bins of its transform wide; half of that is above the centre.
+    edge = 1 + 0.75 / constant_q(bins_per_octave)
+    if not 0 < fmin * edge <= nyquist:
+        raise InputError(f"cqt_fmin={fmin:g} must lie between 0 and {nyquist / edge:g} Hz.")
+    most = 1 + int(bins_per_octave * np.log2(nyquist / (fmin * edge)))
+    if n_bins > most:
+        top = fmin * 2 ** ((n_bins - 1) / bins_per_octave)
+        raise InputError(
+            f"cqt_bins={n_bins} from {fmin:g} Hz, {bins_per_octave} per octave, ends at {top:.0f} "
+            f"Hz and reaches to {top * edge:.0f} Hz, above the Nyquist frequency {nyquist:g} Hz of "
+            f"sample_rate={2 * nyquist:g}; use at most {most}."
+        )
