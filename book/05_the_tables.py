@@ -34,6 +34,10 @@ runs = {run.name: run for place in places for run in tables.find_runs(place)}
 found = tables.collect(runs.values())
 display(Markdown(f"{len(runs)} finished runs, {len(found)} tables."))
 
+# %% tags=["nbval-check-output"]
+for table in tables.collect(tables.find_runs(places[0])):
+    print("committed:", table.title)
+
 # %% [markdown]
 # ## Before you look
 #
