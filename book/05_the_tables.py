@@ -61,6 +61,16 @@ for table in tables.collect(tables.find_runs(places[0])):
 for table in found:
     display(Markdown(table.to_markdown()))
 
+# %%
+spent: dict[str, float] = {}
+for run in runs.values():
+    dataset = f"{run.provenance['dataset']} ({run.provenance['data_status']})"
+    spent[dataset] = spent.get(dataset, 0) + run.provenance["training_seconds"]
+told = ", ".join(f"{dataset} {seconds / 60:.0f} minutes" for dataset, seconds in spent.items())
+display(
+    Markdown(f"All of these runs together trained for: {told}; runs may have shared a machine.")
+)
+
 # %% [markdown]
 # The same as a picture: dots are ours with their intervals, diamonds the paper's, the dotted line is
 # blind guessing.
