@@ -85,7 +85,10 @@ def _sockets() -> Iterator[Config]:
     In a folder of its own: kernels that start at the same time would else take each other's.
     """
     with TemporaryDirectory(prefix="fusionkd-") as folder:
-        yield Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}})
+        # A kernel that is told to end reports an interrupt, which is nobody's concern.
+        quiet = {"extra_arguments": ["--IPKernelApp.log_level=CRITICAL"]}
+        sockets = {"transport": "ipc", "ip": f"{folder}/kernel"}
+        yield Config({"KernelManager": sockets, "NotebookClient": quiet})
 
 
 def execute_copy(name: str, folder: Path) -> Path:
