@@ -35,7 +35,7 @@ from IPython.display import Markdown, display
 
 from fusionkd_lib import losses, plots, tables
 from fusionkd_lib.errors import InputError
-from fusionkd_lib.models import Branch, FusionModule, n_parameters, tap_channels
+from fusionkd_lib.models import Branch, FusionModule, dead_channels, n_parameters, tap_channels
 from fusionkd_lib.representations import build
 from fusionkd_lib.runs import project_root
 from fusionkd_lib.trunks import build_trunk
@@ -53,7 +53,7 @@ record = json.loads((project_root() / "outputs" / "reference" / "datasets.json")
 # | Fusion: a convolution and pooling after the stack (III-C), or global average pooling alone (IV-C)? | IV-C | `fusion: gap / conv` |
 # | "Adaptive pooling" to one size | two-dimensional average, to the smallest height and the smallest width of all maps | |
 # | Fully connected layers "of 1280 and 512" (branch), "2560 and 512" (fusion) | mean of the map → 1280 → 512 → classes, BatchNorm and ReLU after the first two; 2560 for fusion | `head` |
-# | From one channel to three "as in [2]" | the stem of that reference: BatchNorm on the input, 1 → 10 and 10 → 3 channels, each with ReLU | |
+# | From one channel to three "as in [2]" | the stem of that reference: BatchNorm on the input, 1 → 10 and 10 → 3 channels, each with ReLU; a channel that is born dead is turned over | |
 # | Other trunks, more than two branches | the same widths; 1280 for each branch in fusion | `head` |
 # | ShuffleNet: the reference is to its first version | torchvision has the second, and we say so where it is shown | `trunk` |
 # | Weights of the trunks | drawn at random; ImageNet's are there too | `weights` |
@@ -100,6 +100,30 @@ display(
         f"`gap` {sizes['gap'] / 1e6:.1f} million. A whole branch has {n_parameters(branch) / 1e6:.1f} million."
     )
 )
+
+# %% [markdown]
+# **Born dead?** The stem ends in three channels and a ReLU. A channel whose draw of ten weights and a bias is
+# negative wherever its input is shows the trunk nothing, and since nothing passes, it never learns. **Predict:**
+# of a thousand draws, how many have such a channel?
+
+# %%
+deaths = []
+for seed in range(1000):
+    torch.manual_seed(seed)
+    first, second = torch.nn.Conv2d(1, 10, 1), torch.nn.Conv2d(10, 3, 1)
+    drawn = torch.nn.Sequential(torch.nn.BatchNorm2d(1), first, torch.nn.ReLU(), second)
+    deaths.append(int(dead_channels(drawn).sum()))
+share = [100 * deaths.count(n) / len(deaths) for n in range(4)]
+display(
+    Markdown(
+        f"**{100 - share[0]:.0f} %** have at least one dead channel, {share[2] + share[3]:.0f} % two or three, and in {share[3]:.1f} % all "
+        "three are dead: those branches would learn nothing at all."
+    )
+)
+
+# %% [markdown]
+# Seeds that differ by luck of this kind tell nothing about the method. The library turns the sign of a dead
+# channel's weights, which brings it to life, and leaves every other draw as it is.
 
 # %% [markdown]
 # ## The losses

@@ -15,6 +15,7 @@ from fusionkd_lib.models import (
     FusionKD,
     FusionModule,
     Normalise,
+    colour_stem,
     global_average,
     n_parameters,
     tap_channels,
@@ -57,6 +58,22 @@ def spectrograms() -> dict[str, torch.Tensor]:
 
 
 # Counts of parameters
+
+
+def test_no_channel_of_a_stem_is_born_dead_and_a_draw_without_one_stays_as_it_is():
+    turned = 0
+    for seed in range(100):
+        torch.manual_seed(seed)
+        first = nn.Conv2d(1, 10, 1), nn.Conv2d(10, 3, 1)
+        torch.manual_seed(seed)
+        stem = colour_stem().train()
+        image = stem(torch.linspace(-40, 0, 512).view(8, 1, 8, 8))  # (B, 3, F, T) of levels in dB
+        assert (image > 0).any(dim=(0, 2, 3)).all()
+        drawn, kept = first[1].weight.flatten(1), stem[3].weight.flatten(1)
+        same, opposite = (kept == drawn).all(dim=1), (kept == -drawn).all(dim=1)
+        assert (same | opposite).all()
+        turned += int(opposite.any())
+    assert 30 < turned < 80
 
 
 def test_the_papers_branch_has_torchvisions_trunk_and_a_hand_counted_stem_and_head():
