@@ -73,7 +73,7 @@ def colour_stem() -> nn.Sequential:
 
 @torch.no_grad()
 def dead_channels(stem: nn.Sequential) -> Tensor:
-    """Return which channels (3,) of a stem the last ReLU blocks at all common levels of its input."""
+    """Return which channels (3,) of a stem are blocked at all common levels of its input."""
     levels = torch.linspace(-1.5, 1.5, 31).view(1, 1, 1, -1)  # most of what BatchNorm gives
     before = stem[1:4](levels)  # (1, 3, 1, 31)
     return (before <= 0).all(dim=3).flatten()
