@@ -151,7 +151,7 @@ def open_client(
     cluster = LocalCluster(
         n_workers=n_workers,
         threads_per_worker=1,
-        dashboard_address=None,
+        dashboard_address="127.0.0.1:0",  # any free port: two commands may run at once
         resources=resources,
         silence_logs="CRITICAL",
     )
