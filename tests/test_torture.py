@@ -7,5 +7,6 @@ SHORT = {**GRID, "grid": {"representations": [["logmel", "gammatone"]]}, "epochs
 
 def test_a_grid_that_was_killed_ends_in_the_tables_of_an_undisturbed_one(tmp_path: Path) -> None:
     calm, killed = torture(tmp_path, SHORT, kills=2, longest=8.0)
-    assert len(calm[0]["rows"]) == 5
+    assert len(calm["tables"][0]["rows"]) == 5
+    assert len(calm["weights"]) == 3
     assert killed == calm

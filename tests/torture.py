@@ -81,10 +81,24 @@ def tables(outputs: Path) -> list[dict]:
     return json.loads(answer.stdout)
 
 
+def results(outputs: Path) -> dict:
+    """Return what must be equal to the bit: the tables, and every run's weights and metrics."""
+    kept = (".safetensors", "metrics.json")
+    weights = {
+        path.parent.name: {
+            name: digest
+            for name, digest in json.loads(path.read_text()).items()
+            if name.endswith(kept)
+        }
+        for path in sorted((outputs / "runs").glob("*/complete.json"))
+    }
+    return {"tables": tables(outputs), "weights": weights}
+
+
 def torture(
     folder: Path, settings: dict, *, kills: int, seed: int = 0, longest: float = 20.0
-) -> tuple[list[dict], list[dict]]:
-    """Return the tables of an undisturbed grid, and of one that was killed so many times."""
+) -> tuple[dict, dict]:
+    """Return the results of an undisturbed grid, and of one that was killed so many times."""
     grid = folder / "grid.yaml"
     grid.write_text(yaml.safe_dump(settings))
     finish(grid, folder / "calm")
@@ -102,7 +116,7 @@ def torture(
         print(f"kill {done}/{kills}: {killed}", flush=True)
     process.wait()
     finish(grid, folder / "killed")
-    return tables(folder / "calm"), tables(folder / "killed")
+    return results(folder / "calm"), results(folder / "killed")
 
 
 def main() -> None:
@@ -110,10 +124,13 @@ def main() -> None:
     kills = int(sys.argv[1]) if len(sys.argv) > 1 else 30
     with tempfile.TemporaryDirectory() as folder:
         calm, killed = torture(Path(folder), GRID, kills=kills)
-    rows = sum(len(table["rows"]) for table in calm)
+    rows, runs = sum(len(table["rows"]) for table in calm["tables"]), len(calm["weights"])
     if calm != killed:
-        sys.exit(f"after {kills} kills the tables differ")
-    print(f"{kills} of {kills} kills survived: {rows} rows of {len(calm)} tables are equal")
+        sys.exit(f"after {kills} kills the tables or the weights differ")
+    print(
+        f"{kills} of {kills} kills survived: {rows} rows of {len(calm['tables'])} tables and the "
+        f"weights of {runs} runs are equal"
+    )
 
 
 if __name__ == "__main__":
