@@ -1,4 +1,4 @@
-"""The command line: ``fusionkd run | table | book | tag | score | data``.
+"""The command line: ``fusionkd run | table | trace | book | tag | score | data``.
 
 Exit status: 0 done, 1 something handed in cannot be used (one sentence, no traceback), 2 usage.
 """
@@ -6,7 +6,8 @@ Exit status: 0 done, 1 something handed in cannot be used (one sentence, no trac
 import errno
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -53,7 +54,11 @@ def run(
     from fusionkd_lib.runs import outputs_root
     from fusionkd_lib.tables import find_runs
 
-    settings = [params for file in files for params in load_params(file)]
+    settings = []
+    for file in files:
+        settings += (found := load_params(file))
+        with _naming(file):
+            graphs.check(found)
     graph = graphs.plan(settings)
     if dry_run:
         click.echo(graphs.describe(graph, find_runs(outputs_root() / "runs")))
@@ -78,6 +83,15 @@ def run(
         futures, outcomes = batch.submit(graph, client)
         outcomes = watching.watch(futures, graph, outcomes)
     _report(list(outcomes.values()))
+
+
+@contextmanager
+def _naming(file: Path) -> Iterator[None]:
+    """Say of an error which file it is in."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from None
 
 
 def _report(outcomes: list) -> None:

@@ -64,6 +64,12 @@ class Node:
         )
 
 
+def check(settings: Iterable[Params]) -> None:
+    """Refuse what could not even begin, such as a CQT above Nyquist."""
+    for params in settings:
+        build_representations(params)
+
+
 def plan(settings: Iterable[Params]) -> Graph:
     """Return the nodes that parameters ask for, by name, each after those that it needs.
 
@@ -73,8 +79,7 @@ def plan(settings: Iterable[Params]) -> Graph:
         Where a run could not even begin, such as a CQT above Nyquist.
     """
     settings = list(settings)
-    for params in settings:
-        build_representations(params)
+    check(settings)
     stores, branches, fusions = {}, {}, {}
     for params in settings:
         store = _store_name(params)
@@ -157,4 +162,6 @@ def describe(graph: Graph, past: Iterable[Run]) -> str:
         lines.append(f"  will run  {name}{shared}{about}")
     known = [s for s in seconds if s]
     total = f"; those of known speed train for about {sum(known) / 60:.1f} min" if known else ""
+    unknown = sum(node.kind != "store" for node in todo.values()) - len(known)
+    total += f"; {unknown} have no like run yet, and no estimate" if unknown else ""
     return "\n".join([f"{len(graph)} nodes, {len(todo)} to run{total}:", *lines])

@@ -53,7 +53,7 @@ class Params(BaseModel):
     clips_per_class: Positive = 24  # urban_synth: in each fold
     n_scenes: Positive = 120  # urban_synth_scenes: in each fold
     n_folds: Annotated[int, Field(ge=3)] = 5  # urban synth
-    data_seed: Annotated[int, Field(ge=0)] = 0  # urban synth
+    data_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0  # urban synth
     sample_rate: Annotated[int, Field(ge=2000)] = 44100
     duration: Annotated[float, Field(ge=0.05)] = 4.0
     pad: Literal["waveform", "spectrogram"] = "waveform"
@@ -106,7 +106,7 @@ class Params(BaseModel):
     detach_teacher: bool = True
     ramp_epochs: Positive | None = None  # else the whole joint phase
     select: Literal["joint", "per_head"] = "joint"
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
     # The machine: what can change the last bits is part of the run
     device: str = "auto"
@@ -152,6 +152,12 @@ def _refuse_impossible(params: Params) -> None:
         if params.dataset in SYNTHETIC and getattr(params, key) < lowest:
             value = getattr(params, key)
             raise ValueError(f"{key} = {value}: {params.dataset} is synthesised from {lowest} up")
+    if params.dataset in SYNTHETIC and params.data_folder:
+        raise ValueError(f"{params.dataset} is synthesised: it takes no data_folder")
+    if params.micro_batch is not None and params.micro_batch > params.batch_size:
+        raise ValueError(
+            f"micro_batch = {params.micro_batch} is more than batch_size = {params.batch_size}"
+        )
     if params.weights == "imagenet" and params.width != 1:
         raise ValueError(f"width = {params.width}: ImageNet weights exist for width 1.0 alone")
     widths = WIDTHS.get(params.trunk, (params.width,))

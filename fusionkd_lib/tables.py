@@ -81,22 +81,27 @@ def trace(tables: Iterable[Table], runs: Iterable[Run], title: str, classifier: 
         Where there is no such table or row.
     """
     by_name = {run.name: run for run in runs}
-    found = {
-        f"{table.title} · {row.Classifier}": row
+    found = [
+        (table, row)
         for table in tables
+        if table.title.lower().startswith(f"{title} ".lower())
         for row in table.rows.itertuples()
-    }
-    chosen = [
-        row
-        for name, row in found.items()
-        if name.lower().startswith(f"{title} ".lower()) and name.endswith(f" · {classifier}")
     ]
+    chosen = [(t, row) for t, row in found if row.Classifier.lower() == classifier.lower()]
+    if not found:
+        raise InputError(f"no table is called '{title}': fusionkd table shows those that there are")
     if not chosen:
-        names = "; ".join(found) or "none"
-        raise InputError(f"no row '{classifier}' of a table '{title}': there are {names}")
+        names = ", ".join(dict.fromkeys(row.Classifier for _, row in found))
+        raise InputError(f"no row of {title} is called '{classifier}': there are {names}")
     return [
-        {"figure": by_name[name].metrics[row.head], "head": row.head, **by_name[name].trace()}
-        for row in chosen
+        {
+            "table": table.title,
+            "classifier": row.Classifier,
+            "figure": by_name[name].metrics[row.head],
+            "head": row.head,
+            **by_name[name].trace(),
+        }
+        for table, row in chosen
         for name in row.runs
     ]
 

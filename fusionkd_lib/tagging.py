@@ -25,7 +25,7 @@ from fusionkd_lib.errors import InputError
 from fusionkd_lib.experiment import load_branch, load_fusion
 from fusionkd_lib.models import FUSED
 from fusionkd_lib.params import Params
-from fusionkd_lib.runs import Run, outputs_root
+from fusionkd_lib.runs import COMPLETE, Run, outputs_root
 from fusionkd_lib.training import apply, probabilities
 
 # So many windows of the paper's 4 s at 44.1 kHz take about 200 MB in the network.
@@ -133,7 +133,7 @@ def _find_run(folder_or_name: str | Path) -> Run:
     """Return the run of that folder, or of that name among this project's."""
     root = outputs_root() / "runs"
     for folder in (Path(folder_or_name), root / folder_or_name):
-        if folder.is_dir():
+        if any((folder / name).is_file() for name in ("params.yaml", COMPLETE)):
             return Run(folder.resolve())
     names = sorted(path.parent.name for path in root.glob("*/complete.json"))
     near = difflib.get_close_matches(str(folder_or_name), names, n=1)
@@ -176,8 +176,9 @@ def tag_file(tagger: Tagger, path: str | Path, *, windows: bool = False) -> dict
     -------
     dict
         Plain data: ``file``, ``duration_seconds``, ``run``, ``head``, ``data_status``, ``scores``
-        (class -> [0, 1]), ``tags`` (classes whose score reaches their threshold, the highest
-        first), and with ``windows`` a list of ``start_seconds`` and ``scores``.
+        (class -> [0, 1]), ``tags`` (of a multi-label task the classes whose score reaches their
+        threshold, the highest first; of a single-label one the likeliest class), and
+        with ``windows`` a list of ``start_seconds`` and ``scores``.
 
     Raises
     ------
@@ -186,7 +187,6 @@ def tag_file(tagger: Tagger, path: str | Path, *, windows: bool = False) -> dict
     """
     starts, end, by_window = _score_windows(tagger, path)
     scores = by_window.max(axis=0) if tagger.multi_label else by_window.mean(axis=0)  # (K,)
-    reached = [k for k in np.argsort(-scores, kind="stable") if scores[k] >= tagger.thresholds[k]]
     result = {
         "file": str(path),
         "duration_seconds": round(end, 3),
@@ -194,7 +194,7 @@ def tag_file(tagger: Tagger, path: str | Path, *, windows: bool = False) -> dict
         "head": tagger.head,
         "data_status": tagger.data_status,
         "scores": _by_class(tagger, scores),
-        "tags": [tagger.classes[k] for k in reached],
+        "tags": _tags(tagger, scores),
     }
     if windows:
         result["windows"] = [
@@ -216,6 +216,14 @@ def _score_windows(tagger: Tagger, path: str | Path) -> tuple[list[float], float
         end = (batch[-1][0] + len(batch[-1][1])) / tagger.sample_rate
         scores.append(tagger.scores([window for _, window in batch]))
     return starts, end, np.concatenate(scores)
+
+
+def _tags(tagger: Tagger, scores: np.ndarray) -> list[str]:
+    order = np.argsort(-scores, kind="stable")
+    if not tagger.multi_label:
+        # Exactly one class is right: a threshold could only contradict the accuracy of the tables.
+        return [tagger.classes[order[0]]]
+    return [tagger.classes[k] for k in order if scores[k] >= tagger.thresholds[k]]
 
 
 def _by_class(tagger: Tagger, scores: np.ndarray) -> dict[str, float]:

@@ -216,6 +216,7 @@ def test_a_file_that_cannot_be_run_is_one_sentence_and_exit_status_1(tmp_path, t
     assert answer.stderr.startswith("Error: ")
     assert len(answer.stderr.splitlines()) == 1
     assert said in answer.stderr
+    assert str(path) in answer.stderr
     assert answer.stdout == ""
 
 

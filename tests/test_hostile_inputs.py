@@ -827,7 +827,7 @@ RUNS = {
     "a file": (lambda folder: folder / "params.yaml", ("params.yaml", "no such run")),
     "an empty folder": (
         lambda folder: (folder / "new").mkdir() or folder / "new",
-        ("not finished", "start it again"),
+        ("there is no such run", "give a folder, or a run of"),
     ),
     "a run that was stopped": (record("complete.json", Path.unlink), ("not finished", "again")),
     "a damaged seal": (

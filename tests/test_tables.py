@@ -318,7 +318,7 @@ def test_a_figure_of_a_table_is_traced_to_its_runs(tmp_path):
     assert [step["fold"] for step in steps] == [1, 2]
     assert {step["figure"]["accuracy"] for step in steps} == {24 / N}
     assert {step["head"] for step in steps} == {"gammatone"}
-    with pytest.raises(InputError, match="no row 'CQT' of a table 'Table I'"):
+    with pytest.raises(InputError, match="no row of Table I is called 'CQT': there are Log-mel,"):
         tables.trace(tables.collect(runs), runs, "Table I", "CQT")
-    with pytest.raises(InputError, match="no row 'Log-mel' of a table 'Table II'"):
+    with pytest.raises(InputError, match="no table is called 'Table II': fusionkd table"):
         tables.trace(tables.collect(runs), runs, "Table II", "Log-mel")

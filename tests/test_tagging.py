@@ -210,6 +210,15 @@ def test_tags_reach_the_thresholds_of_validation_and_the_surest_comes_first(tmp_
     assert result["tags"] == [tagger.classes[k] for k in order[[0, 2]]]
 
 
+def test_of_one_label_the_likeliest_class_is_the_tag_whatever_the_thresholds(tmp_path):
+    tagger = load_tagger(trained(SINGLE).folder)
+    path = write_noise(tmp_path / "a.wav")
+    for height in (0.0, 1.1):
+        thresholds = np.full(len(tagger.classes), height)
+        result = tag_file(replace(tagger, thresholds=thresholds), path)
+        assert result["tags"] == [max(result["scores"], key=result["scores"].get)]
+
+
 def test_without_validation_clips_a_tag_is_a_score_of_one_half():
     assert set(load_tagger(trained(SINGLE, validation="none").folder).thresholds) == {0.5}
 
@@ -232,7 +241,13 @@ def test_an_unknown_head_names_those_there_are():
 
 
 def test_an_unfinished_run_is_refused(tmp_path):
+    (tmp_path / "params.yaml").touch()
     with pytest.raises(InputError, match=r"this run is not finished"):
+        load_tagger(tmp_path)
+
+
+def test_a_folder_that_is_no_run_is_not_taken_for_one(tmp_path):
+    with pytest.raises(InputError, match=r"there is no such run"):
         load_tagger(tmp_path)
 
 
