@@ -43,7 +43,7 @@ notebooks: $(READY) ## write the chapters as .ipynb, for papermill
 	$(BIN)/fusionkd book notebooks
 
 executed: $(READY) ## execute every chapter and keep the copies that are committed
-	FUSIONKD_OUTPUTS=$$(mktemp -d) $(BIN)/fusionkd book executed
+	$(BIN)/fusionkd book executed
 
 clean: ## remove the environment and every run
 	rm -rf .venv outputs/runs outputs/features outputs/notebooks outputs/book

@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 
@@ -163,7 +164,10 @@ def book_executed(names: tuple[str, ...]) -> None:
     from fusionkd_lib.runs import project_root
 
     for name in names or [source.stem for source in chapters.sources()]:
-        click.echo(chapters.execute_copy(name, project_root() / "outputs" / "executed"))
+        # In an outputs folder of its own: a copy shows no run that a reader's clone lacks.
+        with TemporaryDirectory() as outputs:
+            os.environ["FUSIONKD_OUTPUTS"] = outputs
+            click.echo(chapters.execute_copy(name, project_root() / "outputs" / "executed"))
 
 
 @book.command("tables")
