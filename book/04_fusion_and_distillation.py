@@ -189,8 +189,8 @@ ax = plots.class_scores(
 # %% [markdown]
 # ## What the gain is made of
 #
-# Before you thank the teacher: the branches after distillation have been trained **twice as long** as
-# the branches alone, with a fresh optimiser and a fresh learning rate. The paper compares them all the
+# Before you thank the teacher: the branches after distillation had **a second phase of training**, which
+# the branches alone had not, with a fresh optimiser and a fresh learning rate. The paper compares them all the
 # same. The fair control trains as long without distillation: $\lambda = 0$, the first exercise.
 #
 # ## Recap
