@@ -62,8 +62,6 @@ show(
 # Log-mel, CQT and gammatone of a clip of 4 s at 44.1 kHz, on one thread. Ours computes them for a
 # batch, shares one STFT between log-mel and gammatone, and reads every bin of the CQT off a single
 # Fourier transform of the clip. nnAudio has no gammatone of this kind: its time is for two of the three.
-#
-# **Predict:** which of the three took librosa and gammatone the longest?
 
 # %%
 show(
@@ -81,8 +79,6 @@ show(
 )
 
 # %% [markdown]
-# The CQT, by far: librosa resamples the clip octave by octave. One long transform, folded, costs less.
-#
 # ## A training step
 #
 # The plain loop is what a reader would write: float32, default memory format, a DataLoader, an optimiser
@@ -264,8 +260,9 @@ if not any("cuda" in record["training"] for record in records.values()):
 # %% [markdown]
 # ## What did not pay
 #
-# `torch.compile` took a hundred seconds to start on the processor and gained nothing there; it is not
-# used.
+# `torch.compile` took minutes to start on the processor, and its steps were no faster there; it is not used.
+# Strided depthwise convolutions are slow to differentiate in bfloat16: their gradient in single precision
+# made a step about a tenth faster, for a gradient written by hand. We left it out: the book is to be read.
 #
 # ## Recap
 #
