@@ -6,7 +6,7 @@ Exit status: 0 done, 1 something handed in cannot be used (one sentence, no trac
 import errno
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -63,6 +63,8 @@ def run(
     graph = graphs.plan(settings)
     if dry_run:
         click.echo(graphs.describe(graph, find_runs(outputs_root() / "runs")))
+        for fault in _absent_clips(graphs.unfinished(graph).values()):
+            click.echo(f"cannot run yet: {fault}")
         return
     from fusionkd_lib import batch, watching
 
@@ -84,6 +86,18 @@ def run(
         futures, outcomes = batch.submit(graph, client)
         outcomes = watching.watch(futures, graph, outcomes)
     _report(list(outcomes.values()))
+
+
+def _absent_clips(nodes: Iterable) -> Iterator[str]:
+    """Say of each store that is to be filled, by what its clips cannot be read."""
+    from fusionkd_lib.experiment import open_clips
+
+    for node in nodes:
+        try:
+            if node.kind == "store":
+                open_clips(node.params)
+        except InputError as error:
+            yield f"{node.name}: {error}"
 
 
 @contextmanager

@@ -116,6 +116,13 @@ def test_a_dry_run_tells_what_would_run_and_runs_nothing(done):
     assert not failed.is_complete
 
 
+def test_a_dry_run_tells_of_clips_that_are_not_there(tmp_path):
+    (tmp_path / "run.yaml").write_text("dataset: urbansound8k\ndata_root: nowhere\n")
+    answer = fusionkd("run", "--dry-run", tmp_path / "run.yaml", outputs=tmp_path)
+    assert answer.exit_code == 0
+    assert re.search(r"^cannot run yet: store-.*nowhere.* does not exist", answer.stdout, re.M)
+
+
 def test_the_table_as_plain_data_is_json(done):
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is not JSON")
