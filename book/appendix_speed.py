@@ -70,7 +70,7 @@ show(
             "Record": name,
             "Device": device,
             **{f"{side}, ms": round(x, 2) for side, x in r["milliseconds_per_clip"].items()},
-            "Times as fast": round(r["ratio"], 1),
+            "Times as fast": round(r["ratio"], 1) if "ratio" in r else None,
             "Goal": {"cpu": 6, "cuda": 100}[device],
         }
         for name, record in records.items()
