@@ -196,7 +196,7 @@ display(Markdown(table.to_markdown()))
 # %% mystnb={"image": {"alt": "Accuracy of the five classifiers with 95 percent intervals, chance, and the paper's figures"}}
 ax = plots.table_figure(table)
 # %% [markdown]
-# Do not compare the two columns: other sounds, a network of a fraction of the size, a twentieth of the
+# Do not compare the two columns: other sounds, a network of a fraction of the size, a fraction of the
 # epochs. Compare the rows with each other, and with the width of their intervals.
 
 # %%
@@ -284,9 +284,9 @@ plots.players(
 # | [3 · One representation, one network](03_branch_pretraining.ipynb) | What is a branch, and how is it trained? |
 # | [4 · Fusion and distillation](04_fusion_and_distillation.ipynb) | How are maps fused, what do Eq. 2 to 4 ask for, and what did each branch gain? |
 # | [5 · The tables](05_the_tables.ipynb) | How do the paper's three tables look when they are run again? |
-# | 6 · What really helps | Is it the teacher, the longer training, or the company? |
-# | 7 · From branch to device | How small, how fast, and how does one tag one's own recording? |
-# | 8 · Your own data | How do you get from a folder of sounds to a table? |
+# | 6 · What really helps (to come) | Is it the teacher, the longer training, or the company? |
+# | 7 · From branch to device (to come) | How small, how fast, and how does one tag one's own recording? |
+# | 8 · Your own data (to come) | How do you get from a folder of sounds to a table? |
 # | [Appendix · Reading the paper closely](appendix_reading_the_paper.ipynb) | What does the paper leave open, how do we read it, and do its tables say what its text says? |
 #
 # Chapters 0 to 4 run in about half a minute each on a laptop. Read them in order the first time. If

@@ -226,7 +226,7 @@ else:
 #
 # <details><summary>Solution</summary>
 #
-# The last epoch is kept. The network trains on a fifth more clips, which helps; nothing guards it
+# The last epoch is kept. The network trains on a third more clips, which helps; nothing guards it
 # against the epoch in which it learned too much by heart, which hurts; and which of the two won you
 # could only tell on the test clips, which would then no longer be a test.
 #

@@ -262,7 +262,7 @@ if not any("cuda" in record["training"] for record in records.values()):
 #
 # `torch.compile` took minutes to start on the processor, and its steps were no faster there; it is not used.
 # Strided depthwise convolutions are slow to differentiate in bfloat16: their gradient in single precision
-# made a step about a tenth faster, for a gradient written by hand. We left it out: the book is to be read.
+# made a step somewhat faster, at the price of a gradient written by hand. We left it out: the code is to be read.
 #
 # ## Recap
 #
