@@ -255,7 +255,9 @@ def _train(
         if len(history) < n_epochs and os.path.exists(os.environ.get(STOP_FILE, "")):
             raise InputError(f"stopped after epoch {len(history)}: start it again to go on")
 
-    data = prepared.data.on_device() if params.store_on_device else prepared.data
+    data = prepared.data
+    if params.store_on_device and data.device.type != "cpu":
+        data = data.on_device()
     progress = fit(
         model,
         data,

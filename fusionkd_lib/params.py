@@ -117,7 +117,7 @@ class Params(BaseModel):
     fused_optimizer: bool = False
     micro_batch: Annotated[int, Field(ge=2)] | None = None  # BatchNorm then sees micro-batches
     store_dtype: Literal["float32", "float16"] = "float32"
-    store_on_device: bool = False  # where there is room for it: batches are then cut there
+    store_on_device: bool = False  # of a GPU, if it has room: batches are then cut there
 
     # The notebook: which branch chapter 03 trains; else the first
     branch: Representation | None = None
