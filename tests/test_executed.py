@@ -22,7 +22,7 @@ def copy_of(name: str) -> nbformat.NotebookNode:
 
 
 def test_there_is_a_copy_of_every_chapter_and_of_nothing_else():
-    assert sorted(path.name for path in EXECUTED.iterdir()) == [f"{n}.ipynb" for n in NAMES]
+    assert sorted(path.name for path in EXECUTED.glob("*.ipynb")) == [f"{n}.ipynb" for n in NAMES]
 
 
 @pytest.mark.parametrize("name", NAMES)
