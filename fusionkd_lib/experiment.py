@@ -20,7 +20,12 @@ from fusionkd_lib.datasets import Clips, sonyc_ust, urban_synth, urbansound8k
 from fusionkd_lib.datasets.splits import Split, make_split
 from fusionkd_lib.errors import InputError
 from fusionkd_lib.features import fingerprint, load_spectrograms
-from fusionkd_lib.machine import resolve_device, resolve_precision, set_up_machine
+from fusionkd_lib.machine import (
+    resolve_device,
+    resolve_fast_layers,
+    resolve_precision,
+    set_up_machine,
+)
 from fusionkd_lib.models import FUSED, Branch, FusionKD, FusionModule, Normalise, tap_channels
 from fusionkd_lib.params import DATA_FOLDERS, Params
 from fusionkd_lib.runs import (
@@ -348,6 +353,7 @@ def _provenance(prepared: Prepared, params: Params, parents: list[Run]) -> dict[
         "parents": {parent.name: file_digest(parent.folder / COMPLETE) for parent in parents},
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "precision": resolve_precision(params.precision),
+        "fast_layers": resolve_fast_layers(params.fast_layers, device),
         "threads": params.threads,
         "seed": params.seed,
     }

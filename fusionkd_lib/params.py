@@ -114,6 +114,7 @@ class Params(BaseModel):
     reuse_memory: bool = True  # keep what tensors free, rather than hand it back in every step
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     channels_last: bool = False
+    fast_layers: bool | Literal["auto"] = False  # fewer passes over memory; wants a C++ compiler
     fused_optimizer: bool = False
     micro_batch: Annotated[int, Field(ge=2)] | None = None  # BatchNorm then sees micro-batches
     store_dtype: Literal["float32", "float16"] = "float32"

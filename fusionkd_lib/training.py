@@ -22,7 +22,8 @@ from fusionkd_lib import losses
 from fusionkd_lib.augmentation import augment
 from fusionkd_lib.batches import Data, batches, shuffled
 from fusionkd_lib.errors import InputError
-from fusionkd_lib.machine import autocast
+from fusionkd_lib.fast_layers import use_fast_layers
+from fusionkd_lib.machine import autocast, resolve_fast_layers
 from fusionkd_lib.models import Branch, Output
 from fusionkd_lib.params import Params
 
@@ -164,6 +165,15 @@ def print_epoch(history: list[dict[str, float]], n_epochs: int) -> None:
     )
 
 
+def set_up_model(model: nn.Module, device: torch.device, params: Params) -> None:
+    """Have a network on its device, in the layout and with the layers that a run asks for."""
+    model.to(device)
+    if params.channels_last:
+        model.to(memory_format=torch.channels_last)
+    if resolve_fast_layers(params.fast_layers, device):
+        use_fast_layers(model)
+
+
 def fit(
     model: nn.Module,
     data: Data,
@@ -194,9 +204,7 @@ def fit(
 
     Source: section IV-D.
     """
-    model.to(data.device)
-    if params.channels_last:
-        model.to(memory_format=torch.channels_last)
+    set_up_model(model, data.device, params)
     optimizer = make_optimizer(model, params)
     schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimizer, factor=params.lr_factor, patience=params.patience

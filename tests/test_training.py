@@ -234,6 +234,7 @@ VARIANTS = {
             "augmentation": "masks",
             "precision": "bfloat16",
             "channels_last": True,
+            "fast_layers": "auto",
             "fused_optimizer": True,
         },
     ),
@@ -528,7 +529,9 @@ def test_bfloat16_agrees_with_float32_in_the_first_epoch(make, params, tmp_path)
     assert told[1] != told[0]
 
 
-@pytest.mark.parametrize("settings", [{"channels_last": True}, {"fused_optimizer": True}])
+@pytest.mark.parametrize(
+    "settings", [{"channels_last": True}, {"fast_layers": "auto"}, {"fused_optimizer": True}]
+)
 def test_what_is_only_faster_agrees_within_rounding(settings, params, tmp_path):
     params = params.replace(batch_size=24)
     plain = train(branch(), tmp_path / "plain", params, n_epochs=1)

@@ -1,0 +1,247 @@
+"""The layers of a branch, computed in training with fewer passes over memory.
+
+On a CPU a training step waits for memory, not for arithmetic. Three kinds of layers are exchanged
+for others with the same weights under the same names and, but for rounding, the same results:
+
+- BatchNorm and ReLU6 read or write a feature map some fifteen times in a step; as one layer, eight
+  times. ``torch.compile`` makes its passes from the formulas below.
+- The gradient of a strided depthwise convolution is a convolution without a stride, which oneDNN
+  computes several times as fast in bfloat16.
+- The colour stem keeps its ten channels of the whole spectrogram in registers.
+
+In evaluation mode each is the layer that it was.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from fusionkd_lib.models import Branch
+
+
+def use_fast_layers(model: nn.Module) -> None:
+    """Exchange, in place, the layers of a network that have a fast form."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d) and _is_strided_depthwise(module):
+            module.__class__ = StridedDepthwise
+        if isinstance(module, nn.Sequential):
+            _join_batch_norm_and_relu6(module)
+        if isinstance(module, Branch):
+            module.stem.__class__ = FastStem
+
+
+def kernel(function: Callable) -> Callable:
+    """Compile a function when it is first called, for the threads there are then."""
+
+    @functools.cache
+    def compiled(n_threads: int) -> Callable:
+        # Dynamic: one kernel for layers of all sizes.
+        return torch.compile(function, dynamic=True, options={"cpp.threads": n_threads})
+
+    @functools.wraps(function)
+    def call(*arguments: Any) -> Any:
+        return compiled(torch.get_num_threads())(*arguments)
+
+    return call
+
+
+# BatchNorm and ReLU6 on rows (R, N, C): y = min(max(z, 0), 6) with z = scale x + shift, where a
+# channel's scale = weight / sqrt(variance + eps) and shift = bias - scale mean. With x^ =
+# (x - mean) / sqrt(variance + eps), g the gradient of y where 0 < z < 6 and else 0, and <> the mean
+# over rows, that of x is scale (g - <g> - x^ <g x^>) (Ioffe and Szegedy 2015, section 3).
+#
+# Each kernel is one pass. Sums go over N first and then over R, so that a block of N rows stays in
+# the cache while all its channels are summed.
+
+
+def _mean(values: Tensor) -> Tensor:
+    return values.sum(1).sum(0) / (values.shape[0] * values.shape[1])
+
+
+@kernel
+def statistics(
+    x: Tensor, weight: Tensor, bias: Tensor, near: Tensor, eps: float
+) -> tuple[Tensor, ...]:
+    """Mean, biased variance, 1 / deviation, scale and shift (C,) of rows (R, N, C)."""
+    # Squares of what is left without a value near the mean do not cancel (Chan et al. 1983).
+    centred = x.float() - near
+    rest = _mean(centred)
+    variance = (_mean(centred * centred) - rest * rest).clamp_min(0)
+    mean, sharpness = near + rest, torch.rsqrt(variance + eps)
+    scale = weight * sharpness
+    return mean, variance, sharpness, scale, bias - scale * mean
+
+
+@kernel
+def normalised(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Y (R, N, C) in the type of x."""
+    return (x.float() * scale + shift).clamp(0, 6).to(x.dtype)
+
+
+def _gated(gradient: Tensor, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    z = x.float() * scale + shift
+    return torch.where((z > 0) & (z < 6), gradient.float(), 0.0)
+
+
+@kernel
+def parameter_gradients(
+    gradient: Tensor, x: Tensor, mean: Tensor, sharpness: Tensor, scale: Tensor, shift: Tensor
+) -> tuple[Tensor, ...]:
+    """Gradients (C,) of weight and bias, and what the input's is made of: slope and offset (C,)."""
+    gated = _gated(gradient, x, scale, shift)
+    of_bias, of_weight = _mean(gated), _mean(gated * (x.float() - mean)) * sharpness
+    slope = -scale * sharpness * of_weight
+    n = x.shape[0] * x.shape[1]
+    return n * of_weight, n * of_bias, slope, -scale * of_bias - slope * mean
+
+
+@kernel
+def input_gradient(
+    gradient: Tensor, x: Tensor, scale: Tensor, shift: Tensor, slope: Tensor, offset: Tensor
+) -> Tensor:
+    """Gradient (R, N, C) of x, in its type."""
+    gated = _gated(gradient, x, scale, shift)
+    return (scale * gated + slope * x.float() + offset).to(x.dtype)
+
+
+def _rows(image: Tensor) -> Tensor:
+    """(B, C, F, T) -> (B F, T, C): a view where channels are last in memory."""
+    return image.permute(0, 2, 3, 1).reshape(-1, image.shape[3], image.shape[1])
+
+
+def _image(rows: Tensor, like: Tensor) -> Tensor:
+    """(B F, T, C) -> (B, C, F, T), channels last in memory."""
+    n_clips, n_channels, n_bins, n_frames = like.shape
+    return rows.view(n_clips, n_bins, n_frames, n_channels).permute(0, 3, 1, 2)
+
+
+class _BatchNormReLU6(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        context: Any, image: Tensor, weight: Tensor, bias: Tensor, near: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        x = _rows(image)
+        # Detached, since the sizes of an nn.Parameter would be compiled in.
+        mean, variance, sharpness, scale, shift = statistics(
+            x, weight.detach(), bias.detach(), near, eps
+        )
+        context.save_for_backward(image, mean, sharpness, scale, shift)
+        context.mark_non_differentiable(mean, variance)
+        return _image(normalised(x, scale, shift), image), mean, variance
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        image, mean, sharpness, scale, shift = context.saved_tensors
+        g, x = _rows(gradient), _rows(image)
+        of_weight, of_bias, slope, offset = parameter_gradients(g, x, mean, sharpness, scale, shift)
+        of_image = input_gradient(g, x, scale, shift, slope, offset)
+        return _image(of_image, image), of_weight, of_bias, None, None
+
+
+class BatchNormReLU6(nn.BatchNorm2d):
+    """BatchNorm, then ReLU6."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, C, F, T) -> (B, C, F, T) in [0, 6]."""
+        if not self.training:
+            return F.relu6(super().forward(image))
+        output, mean, variance = _BatchNormReLU6.apply(
+            image, self.weight, self.bias, self.running_mean, self.eps
+        )
+        n = image.numel() // image.shape[1]
+        self.num_batches_tracked.add_(1)
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(variance * (n / (n - 1)), self.momentum)
+        return output
+
+
+def _join_batch_norm_and_relu6(layers: nn.Sequential) -> None:
+    for i in range(1, len(layers)):
+        if type(layers[i - 1]) is nn.BatchNorm2d and isinstance(layers[i], nn.ReLU6):
+            layers[i - 1].__class__ = BatchNormReLU6
+            layers[i] = nn.Identity()
+
+
+class _StridedDepthwise(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        context: Any, x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]
+    ) -> Tensor:
+        context.save_for_backward(x, weight)
+        context.stride, context.padding = stride, padding
+        return F.conv2d(x, weight, None, stride, padding, 1, len(weight))
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = (saved.to(gradient.dtype) for saved in context.saved_tensors)
+        stride, padding, kernel_size = context.stride, context.padding, weight.shape[2:]
+        # What a stride leaves out has no gradient: put zeros there, and the input's gradient is the
+        # convolution with the kernel turned by half a turn.
+        n_bins, n_frames = (
+            n + 2 * p - k + 1 for n, p, k in zip(x.shape[2:], padding, kernel_size, strict=True)
+        )
+        spread = gradient.new_zeros(len(x), n_bins, n_frames, len(weight)).permute(0, 3, 1, 2)
+        spread[:, :, :: stride[0], :: stride[1]] = gradient
+        turned = [k - 1 - p for k, p in zip(kernel_size, padding, strict=True)]
+        of_x = F.conv2d(spread, weight.flip(2, 3), None, 1, turned, 1, len(weight))
+        of_weight = torch.nn.grad.conv2d_weight(
+            x, weight.shape, gradient, stride, padding, 1, len(weight)
+        )
+        return of_x, of_weight.to(context.saved_tensors[1].dtype), None, None
+
+
+class StridedDepthwise(nn.Conv2d):
+    """A depthwise convolution with a stride, without bias."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, F, T) -> (B, C, f, t)."""
+        return _StridedDepthwise.apply(x, self.weight, self.stride, self.padding)
+
+
+def _is_strided_depthwise(layer: nn.Conv2d) -> bool:
+    return (
+        layer.groups == layer.in_channels == layer.out_channels > 1
+        and max(layer.stride) > 1
+        and layer.dilation == (1, 1)
+        and layer.bias is None
+    )
+
+
+@kernel
+def colours(
+    level: Tensor, weights: Tensor, biases: Tensor, mixing: Tensor, offsets: Tensor
+) -> Tensor:
+    """Levels (B, F, T) -> (B, F, T, 3) by the stem's two 1x1 convolutions and ReLUs."""
+    hidden = [torch.relu(level * weights[k] + biases[k]) for k in range(len(weights))]
+    mixed = [
+        torch.relu(sum(h * mixing[j, k] for k, h in enumerate(hidden)) + offsets[j])
+        for j in range(len(mixing))
+    ]
+    return torch.stack(mixed, dim=3)
+
+
+class FastStem(nn.Sequential):
+    """`models.colour_stem` in one pass."""
+
+    def forward(self, spectrogram: Tensor) -> Tensor:
+        """(B, 1, F, T) -> (B, 3, F, T)."""
+        if not self.training:
+            return super().forward(spectrogram)
+        norm, spreading, _, mixing, _ = self
+        image = colours(
+            norm(spectrogram)[:, 0],
+            spreading.weight.flatten(),
+            spreading.bias,
+            mixing.weight.flatten(1),
+            mixing.bias,
+        )
+        if torch.is_autocast_enabled(image.device.type):
+            image = image.to(torch.get_autocast_dtype(image.device.type))
+        return image.permute(0, 3, 1, 2)

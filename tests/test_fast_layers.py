@@ -1,0 +1,177 @@
+"""Fast layers compute what PyTorch's own do: its layers in double precision are the oracle."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fusionkd_lib import machine
+from fusionkd_lib.errors import InputError
+from fusionkd_lib.fast_layers import BatchNormReLU6, FastStem, StridedDepthwise, use_fast_layers
+from fusionkd_lib.machine import can_compile, resolve_fast_layers
+from fusionkd_lib.models import Branch, colour_stem
+
+compiles = pytest.mark.skipif(not can_compile(), reason="torch.compile does not work here")
+
+
+def drawn(*shape: int, seed: int = 0, channels_last: bool = True) -> Tensor:
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    return x.contiguous(memory_format=torch.channels_last) if channels_last else x
+
+
+def as_class(layer: nn.Module, fast: type) -> nn.Module:
+    layer = copy.deepcopy(layer)
+    layer.__class__ = fast
+    return layer
+
+
+def step(layer: nn.Module, x: Tensor, gradient: Tensor) -> dict[str, Tensor]:
+    """Return a layer's output, buffers and gradients, all in double precision."""
+    x = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
+    output = layer(x)
+    output.backward(gradient.to(output.dtype))
+    told = {"output": output.detach(), "input": x.grad}
+    told |= {name: parameter.grad for name, parameter in layer.named_parameters()}
+    told |= dict(layer.named_buffers())
+    return {name: tensor.double() for name, tensor in told.items()}
+
+
+def assert_near(found: dict[str, Tensor], expected: dict[str, Tensor], share: float) -> None:
+    """Assert that nothing is off by more than a share of the largest value of its kind."""
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        off = (found[name] - tensor).abs().max() / tensor.abs().max().clamp_min(1e-12)
+        assert off < share, f"{name} is off by {off:.2g} of the largest"
+
+
+def batch_norm(n_channels: int) -> nn.BatchNorm2d:
+    layer = nn.BatchNorm2d(n_channels)
+    nn.init.uniform_(layer.weight, 0.5, 2)
+    nn.init.uniform_(layer.bias, -1, 3)  # both ends of ReLU6 cut
+    return layer
+
+
+class Joined(nn.Module):
+    """PyTorch's two layers."""
+
+    def __init__(self, norm: nn.BatchNorm2d) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.relu6(self.norm(x))
+
+    def named_parameters(self, *_: object, **__: object):
+        return self.norm.named_parameters()
+
+    def named_buffers(self, *_: object, **__: object):
+        return self.norm.named_buffers()
+
+
+@compiles
+@pytest.mark.parametrize("channels_last", [True, False])
+@pytest.mark.parametrize("shape", [(4, 24, 9, 13), (2, 40, 3, 1)])
+def test_batch_norm_with_relu6(shape, channels_last):
+    torch.manual_seed(1)
+    norm = batch_norm(shape[1])
+    x = drawn(*shape, channels_last=channels_last) * 2 + 1
+    gradient = drawn(*shape, seed=1, channels_last=channels_last)
+    expected = step(Joined(copy.deepcopy(norm)).double(), x.double(), gradient.double())
+    found = step(as_class(norm, BatchNormReLU6), x, gradient)
+    assert ((expected["output"] == 0).any(), (expected["output"] == 6).any()) == (True, True)
+    assert_near(found, expected, 2e-5)
+
+
+@compiles
+def test_in_half_precision_it_is_as_near_as_pytorchs_own():
+    torch.manual_seed(1)
+    norm = batch_norm(32)
+    x, gradient = (drawn(8, 32, 16, 20, seed=seed).bfloat16() for seed in (0, 1))
+    exact = step(Joined(copy.deepcopy(norm)).double(), x.double(), gradient.double())
+    fast = step(as_class(norm, BatchNormReLU6), x, gradient)
+    own = step(Joined(copy.deepcopy(norm)), x, gradient)
+
+    def error(told: dict[str, Tensor], name: str) -> float:
+        return float((told[name] - exact[name]).square().mean().sqrt())
+
+    for name in exact:
+        assert error(fast, name) <= 1.1 * error(own, name) + 1e-7, name
+
+
+@compiles
+def test_a_mean_far_from_zero_does_not_drown_the_variance():
+    norm = batch_norm(16)
+    norm.running_mean.fill_(3000.5)  # as after some training
+    x = (drawn(4, 16, 8, 9) + 3000).contiguous(memory_format=torch.channels_last)
+    gradient = drawn(4, 16, 8, 9, seed=1)
+    expected = step(Joined(copy.deepcopy(norm)).double(), x.double(), gradient.double())
+    found = step(as_class(norm, BatchNormReLU6), x, gradient)
+    for name in ("output", "running_var"):
+        assert_near({name: found[name]}, {name: expected[name]}, 1e-3)  # single precision at 3000
+
+
+@pytest.mark.parametrize("kernel_size", [3, 5])
+@pytest.mark.parametrize("stride", [2, (1, 2), 3])
+@pytest.mark.parametrize("size", [(8, 11), (9, 12)])
+def test_a_strided_depthwise_convolution(size, stride, kernel_size):
+    layer = nn.Conv2d(6, 6, kernel_size, stride, kernel_size // 2, groups=6, bias=False).double()
+    x = drawn(2, 6, *size).double()
+    gradient = drawn(*layer(x).shape, seed=1).double()
+    found = step(as_class(layer, StridedDepthwise), x, gradient)
+    assert_near(found, step(layer, x, gradient), 1e-12)
+
+
+@compiles
+def test_the_stem():
+    torch.manual_seed(0)
+    stem = colour_stem()
+    x, gradient = drawn(3, 1, 12, 17), drawn(3, 3, 12, 17, seed=1)
+    found = step(as_class(stem, FastStem), x, gradient)
+    assert_near(found, step(copy.deepcopy(stem).double(), x.double(), gradient.double()), 1e-5)
+
+
+@pytest.fixture
+def branch() -> Branch:
+    torch.manual_seed(0)
+    return Branch("logmel", 3, width=0.25, hidden=(16, 8))
+
+
+def test_a_network_keeps_its_weights_and_its_evaluation(branch):
+    fast = copy.deepcopy(branch)
+    use_fast_layers(fast)
+    state = branch.state_dict()
+    torch.testing.assert_close(fast.state_dict(), state, rtol=0, atol=0)
+    kinds = [type(module) for module in fast.modules()]
+    assert kinds.count(StridedDepthwise) == 4  # of 5 strides in MobileNetV2, one is not depthwise
+    assert kinds.count(BatchNormReLU6) == sum(isinstance(m, nn.ReLU6) for m in branch.modules())
+    assert kinds.count(FastStem) == 1
+    x = drawn(2, 1, 32, 40)
+    expected, found = branch.eval()(x).logits, fast.eval()(x).logits
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+@compiles
+def test_a_networks_gradients_are_the_same_within_rounding(branch):
+    fast = copy.deepcopy(branch)
+    use_fast_layers(fast)
+    x = drawn(8, 1, 32, 40)
+    for network in (branch, fast):
+        network(x).logits.square().sum().backward()
+    found = {name: p.grad.double() for name, p in fast.named_parameters()}
+    whole = torch.cat([p.grad.flatten() for p in branch.parameters()]).double()
+    off = torch.cat([g.flatten() for g in found.values()]) - whole
+    assert off.norm() < 1e-3 * whole.norm()
+
+
+def test_they_are_used_where_they_can_be_compiled(monkeypatch):
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    monkeypatch.setattr(machine, "can_compile", lambda: True)
+    assert resolve_fast_layers(True, cpu)
+    assert resolve_fast_layers("auto", cpu)
+    assert not resolve_fast_layers("auto", gpu)  # to be measured first
+    monkeypatch.setattr(machine, "can_compile", lambda: False)
+    assert not resolve_fast_layers("auto", cpu)
+    assert not resolve_fast_layers(False, cpu)
+    with pytest.raises(InputError, match=r"fast_layers = true: torch\.compile does not work here"):
+        resolve_fast_layers(True, cpu)
