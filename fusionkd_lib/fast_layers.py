@@ -50,13 +50,8 @@ def kernel(function: Callable) -> Callable:
     return call
 
 
-# BatchNorm and ReLU6 on rows (R, N, C): y = min(max(z, 0), 6) with z = scale x + shift, where a
-# channel's scale = weight / sqrt(variance + eps) and shift = bias - scale mean. With x^ =
-# (x - mean) / sqrt(variance + eps), g the gradient of y where 0 < z < 6 and else 0, and <> the mean
-# over rows, that of x is scale (g - <g> - x^ <g x^>) (Ioffe and Szegedy 2015, section 3).
-#
-# Each kernel is one pass. Sums go over N first and then over R, so that a block of N rows stays in
-# the cache while all its channels are summed.
+# BatchNorm and ReLU6 on rows (R, N, C). Sums go over N first and then over R, so that a block of N
+# rows stays in the cache while all its channels are summed.
 
 
 def _mean(values: Tensor) -> Tensor:
@@ -64,23 +59,38 @@ def _mean(values: Tensor) -> Tensor:
 
 
 @kernel
-def statistics(
+def normalise_and_cut(
     x: Tensor, weight: Tensor, bias: Tensor, near: Tensor, eps: float
 ) -> tuple[Tensor, ...]:
-    """Mean, biased variance, 1 / deviation, scale and shift (C,) of rows (R, N, C)."""
+    """Return y = min(max(z, 0), 6) with z = scale x + shift, and what the gradient needs.
+
+    Parameters
+    ----------
+    x
+        (R, N, C)
+    weight, bias, near
+        (C,); near is a guess at the mean.
+
+    Returns
+    -------
+    y : (R, N, C), in the type of x
+    mean, variance, sharpness, scale, shift : (C,)
+        Biased variance; sharpness = 1 / sqrt(variance + eps).
+    """
     # Squares of what is left without a value near the mean do not cancel (Chan et al. 1983).
     centred = x.float() - near
     rest = _mean(centred)
     variance = (_mean(centred * centred) - rest * rest).clamp_min(0)
     mean, sharpness = near + rest, torch.rsqrt(variance + eps)
     scale = weight * sharpness
-    return mean, variance, sharpness, scale, bias - scale * mean
+    shift = bias - scale * mean
+    y = (x.float() * scale + shift).clamp(0, 6).to(x.dtype)
+    return y, mean, variance, sharpness, scale, shift
 
 
-@kernel
-def normalised(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """Y (R, N, C) in the type of x."""
-    return (x.float() * scale + shift).clamp(0, 6).to(x.dtype)
+# Backward: with x^ = sharpness (x - mean), g the gradient of y where 0 < z < 6 and else 0, and <>
+# the mean over rows, the gradient of x is scale (g - <g> - x^ <g x^>) (Ioffe and Szegedy 2015,
+# section 3). In one function the compiler would store g between the two passes.
 
 
 def _gated(gradient: Tensor, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -92,9 +102,9 @@ def _gated(gradient: Tensor, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 def parameter_gradients(
     gradient: Tensor, x: Tensor, mean: Tensor, sharpness: Tensor, scale: Tensor, shift: Tensor
 ) -> tuple[Tensor, ...]:
-    """Gradients (C,) of weight and bias, and what the input's is made of: slope and offset (C,)."""
-    gated = _gated(gradient, x, scale, shift)
-    of_bias, of_weight = _mean(gated), _mean(gated * (x.float() - mean)) * sharpness
+    """Gradients (C,) of weight and bias, and slope and offset (C,) of the input's."""
+    g = _gated(gradient, x, scale, shift)
+    of_bias, of_weight = _mean(g), _mean(g * (x.float() - mean)) * sharpness
     slope = -scale * sharpness * of_weight
     n = x.shape[0] * x.shape[1]
     return n * of_weight, n * of_bias, slope, -scale * of_bias - slope * mean
@@ -105,8 +115,7 @@ def input_gradient(
     gradient: Tensor, x: Tensor, scale: Tensor, shift: Tensor, slope: Tensor, offset: Tensor
 ) -> Tensor:
     """Gradient (R, N, C) of x, in its type."""
-    gated = _gated(gradient, x, scale, shift)
-    return (scale * gated + slope * x.float() + offset).to(x.dtype)
+    return (scale * _gated(gradient, x, scale, shift) + slope * x.float() + offset).to(x.dtype)
 
 
 def _rows(image: Tensor) -> Tensor:
@@ -125,14 +134,13 @@ class _BatchNormReLU6(torch.autograd.Function):
     def forward(
         context: Any, image: Tensor, weight: Tensor, bias: Tensor, near: Tensor, eps: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        x = _rows(image)
         # Detached, since the sizes of an nn.Parameter would be compiled in.
-        mean, variance, sharpness, scale, shift = statistics(
-            x, weight.detach(), bias.detach(), near, eps
+        y, mean, variance, *rest = normalise_and_cut(
+            _rows(image), weight.detach(), bias.detach(), near, eps
         )
-        context.save_for_backward(image, mean, sharpness, scale, shift)
+        context.save_for_backward(image, mean, *rest)
         context.mark_non_differentiable(mean, variance)
-        return _image(normalised(x, scale, shift), image), mean, variance
+        return _image(y, image), mean, variance
 
     @staticmethod
     @once_differentiable
@@ -140,8 +148,8 @@ class _BatchNormReLU6(torch.autograd.Function):
         image, mean, sharpness, scale, shift = context.saved_tensors
         g, x = _rows(gradient), _rows(image)
         of_weight, of_bias, slope, offset = parameter_gradients(g, x, mean, sharpness, scale, shift)
-        of_image = input_gradient(g, x, scale, shift, slope, offset)
-        return _image(of_image, image), of_weight, of_bias, None, None
+        of_x = input_gradient(g, x, scale, shift, slope, offset)
+        return _image(of_x, image), of_weight, of_bias, None, None
 
 
 class BatchNormReLU6(nn.BatchNorm2d):

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from fusionkd_lib.features import (
     COMMON_SETTINGS,
     SETTINGS,
@@ -21,6 +23,8 @@ from fusionkd_lib.runs import DATASET_KEYS, NOTEBOOK, Run
 # pair at 128 x 345 in batches of 64; and what CUDA and its libraries take themselves.
 BYTES_A_PIXEL = 1700
 BYTES_OF_THE_DEVICE = 2**30
+# Of the whole datasets: UrbanSound8K's clips; SONYC-UST's train and validate splits.
+N_CLIPS = {"urbansound8k": 8732, "sonyc_ust": 2351 + 443}
 
 Graph = Mapping[str, "Node"]
 
@@ -121,7 +125,8 @@ def estimate_seconds(node: Node, past: Iterable[Run]) -> float | None:
 
     def setting(params: Params) -> tuple:
         alike = (params.dataset, params.trunk, params.width, params.sample_rate, params.duration)
-        return (*alike, params.threads, params.precision, params.clips_per_class, params.n_scenes)
+        machine = (params.threads, params.precision, params.fast_layers)
+        return (*alike, *machine, params.clips_per_class, params.n_scenes)
 
     rates = [
         run.provenance["training_seconds"] / len(run.history)
@@ -139,11 +144,25 @@ def device_bytes(graph: Graph) -> int:
 
 
 def _device_bytes(params: Params) -> int:
-    n_bins = max(build_representations(params)[name].n_bins for name in params.representations)
+    modules = build_representations(params)
+    n_bins = [modules[name].n_bins for name in params.representations]
     _, n_frames = clip_shape(params)
     at_once = params.micro_batch or params.batch_size
-    pixels = at_once * n_bins * n_frames * len(params.representations)
-    return int(BYTES_OF_THE_DEVICE + pixels * max(params.width, 0.25) * BYTES_A_PIXEL)
+    pixels = at_once * max(n_bins) * n_frames * len(n_bins)
+    stored = _n_clips(params) * sum(n_bins) * n_frames * np.dtype(params.store_dtype).itemsize
+    return int(
+        BYTES_OF_THE_DEVICE
+        + pixels * max(params.width, 0.25) * BYTES_A_PIXEL
+        + (stored if params.store_on_device else 0)
+    )
+
+
+def _n_clips(params: Params) -> int:
+    synthetic = {
+        "urban_synth": 10 * params.clips_per_class * params.n_folds,
+        "urban_synth_scenes": params.n_scenes * params.n_folds,
+    }
+    return (N_CLIPS | synthetic)[params.dataset]
 
 
 def describe(graph: Graph, past: Iterable[Run]) -> str:

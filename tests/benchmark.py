@@ -28,6 +28,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from fusionkd_lib import machine, representations, training
 from fusionkd_lib.batches import Data
 from fusionkd_lib.experiment import build_branch, build_fusion, train_branch
+from fusionkd_lib.fast_layers import use_fast_layers
 from fusionkd_lib.features import forget_pages
 from fusionkd_lib.models import Normalise
 from fusionkd_lib.params import Params, make_params
@@ -135,6 +136,66 @@ def bench_training(device: str, *, rounds: int, steps: int) -> dict:
         "limit": machine_limit(device, loop, batch_size, per_second["ours"]),
         "shares_of_a_step": shares_of_a_step(loop, device),
     }
+
+
+def bench_fast_layers(rounds: int) -> dict:
+    """Forward and backward of layers as PyTorch has them and as ours, at the first maps' sizes."""
+    if not machine.can_compile():
+        print("torch.compile does not work here: the fast layers are left out")
+        return {}
+    params = make_params(FAST)
+    machine.set_up_machine(params)
+    results = {}
+    for name, (layer, fast, shape) in _exchanged_layers().items():
+        layers = {"PyTorch's": layer, "ours": fast}
+        for module in layers.values():
+            module.to(memory_format=torch.channels_last)
+        x = torch.randn(shape).contiguous(memory_format=torch.channels_last)
+        if shape[1] > 1:  # a feature map
+            x = x.to(getattr(torch, machine.resolve_precision("auto"))).requires_grad_()
+        steps = {side: _layer_step(module, x, params) for side, module in layers.items()}
+        seconds = alternate(steps, rounds=rounds)
+        milliseconds = {side: 1000 * statistics.median(s) for side, s in seconds.items()}
+        results[name] = {
+            "milliseconds": milliseconds,
+            "ratio": ratio(seconds, "PyTorch's", "ours"),
+            "input": list(shape),
+        }
+    return results
+
+
+def _exchanged_layers() -> dict[str, tuple[torch.nn.Module, torch.nn.Module, tuple[int, ...]]]:
+    """Name -> PyTorch's layer, ours, and the shape of the input."""
+    branch = build_branch(Params(), "logmel", 10, Normalise())
+    fast = build_branch(Params(), "logmel", 10, Normalise())
+    use_fast_layers(fast)
+    expansion, fast_expansion = (network.trunk[2].conv[0] for network in (branch, fast))
+    strided, fast_strided = (network.trunk[2].conv[1][0] for network in (branch, fast))
+    joined, fast_joined = map(_after_convolution, (expansion, fast_expansion))
+    shape = 32, 96, 64, 173
+    return {
+        "BatchNorm and ReLU6": (joined, fast_joined, shape),
+        "strided depthwise convolution": (strided, fast_strided, shape),
+        "colour stem": (branch.stem, fast.stem, (32, 1, 128, 345)),
+    }
+
+
+def _after_convolution(block: torch.nn.Sequential) -> torch.nn.Sequential:
+    return torch.nn.Sequential(*list(block)[1:])
+
+
+def _layer_step(layer: torch.nn.Module, x: torch.Tensor, params: Params) -> Callable[[], object]:
+    with machine.autocast(params, x.device):
+        gradient = torch.randn_like(layer(x))
+    # As in a branch: the spectrogram alone needs no gradient.
+    wanted = [*layer.parameters(), *([x] if x.requires_grad else [])]
+
+    def step() -> object:
+        with machine.autocast(params, x.device):
+            output = layer(x)
+        return torch.autograd.grad(output, wanted, gradient)
+
+    return step
 
 
 @contextmanager
@@ -287,7 +348,8 @@ def shares_of_a_step(loop: OurLoop, device: str) -> dict[str, float]:
     activities = [ProfilerActivity.CPU if device == "cpu" else ProfilerActivity.CUDA]
     loop.epoch()
     # The profiler's records split the heap; a step then finds room that is faulted in already.
-    torch.ones(2**29)
+    if device == "cpu":
+        torch.ones(2**29)
     with profile(activities=activities) as profiler:
         loop.epoch()
         synchronise()
@@ -479,6 +541,8 @@ def report(results: dict) -> None:
     _verdict("MiB that eight times the clips add: at most 512", peaks[-1] - peaks[0], at_most=512)
     smallest = results["long_clips"][8]["peak_mebibytes"] / 1024
     _verdict("GiB of 10 s clips in micro-batches: at most 8", smallest, at_most=8)
+    for name, cost in results["fast_layers"].items():
+        print(f"{name}: {cost['ratio']:.1f} times as fast as PyTorch's own")
     for kind, costs in results["growth"].items():
         for number, cost in costs.items():
             seconds, peak = cost["seconds"], cost["peak_mebibytes"]
@@ -513,6 +577,7 @@ def main() -> None:
         results["training"][device] = bench_training(
             device, rounds=options.rounds, steps=options.steps
         )
+    results["fast_layers"] = _in_fresh_process(bench_fast_layers, options.rounds)
     results["growth"] = bench_growth()
     results["long_clips"] = bench_long_clips()
     results["equal_results"] = bench_equal_results()

@@ -176,6 +176,17 @@ def test_the_papers_pair_needs_what_was_measured_of_a_gpu():
     assert graph.device_bytes(plan([ten.replace(micro_batch=16)])) < 7.5e9
 
 
+def test_what_is_stored_on_the_gpu_counts_too():
+    whole = make_params({"dataset": "urbansound8k"})
+    stored = whole.replace(store_on_device=True)
+    halved = stored.replace(store_dtype="float16")
+    alone, *others = (graph.device_bytes(plan([params])) for params in (whole, stored, halved))
+    n_values = 8732 * (128 + 128) * 345
+    assert [other - alone for other in others] == [4 * n_values, 2 * n_values]
+    synthetic = make_params({"store_on_device": True, "clips_per_class": 3})
+    assert graph.device_bytes(plan([synthetic])) - alone == 3 * 10 * 5 * 256 * 345 * 4
+
+
 @pytest.mark.parametrize(("gigabytes", "workers"), [(0, 8), (9, 8), (20, 4), (50, 1), (100, 1)])
 def test_so_many_runs_share_a_gpu_as_it_has_room_for(monkeypatch, gigabytes, workers):
     monkeypatch.setattr(batch.os, "cpu_count", lambda: 16)
