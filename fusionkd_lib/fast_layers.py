@@ -36,7 +36,11 @@ def use_fast_layers(model: nn.Module) -> None:
 
 
 def kernel(function: Callable) -> Callable:
-    """Compile a function when it is first called, for the threads there are then."""
+    """Compile a function when it is first called, for the threads there are then.
+
+    Types, autocast and sizes that happen to be equal make further entries; torch keeps eight, of
+    which trainings in one process have needed six, and computes what is beyond uncompiled.
+    """
 
     @functools.cache
     def compiled(n_threads: int) -> Callable:
@@ -59,17 +63,15 @@ def _mean(values: Tensor) -> Tensor:
 
 
 @kernel
-def normalise_and_cut(
-    x: Tensor, weight: Tensor, bias: Tensor, near: Tensor, eps: float
-) -> tuple[Tensor, ...]:
+def normalise_and_cut(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, ...]:
     """Return y = min(max(z, 0), 6) with z = scale x + shift, and what the gradient needs.
 
     Parameters
     ----------
     x
         (R, N, C)
-    weight, bias, near
-        (C,); near is a guess at the mean.
+    weight, bias
+        (C,)
 
     Returns
     -------
@@ -78,6 +80,7 @@ def normalise_and_cut(
         Biased variance; sharpness = 1 / sqrt(variance + eps).
     """
     # Squares of what is left without a value near the mean do not cancel (Chan et al. 1983).
+    near = x[0, 0].float()
     centred = x.float() - near
     rest = _mean(centred)
     variance = (_mean(centred * centred) - rest * rest).clamp_min(0)
@@ -132,11 +135,11 @@ def _image(rows: Tensor, like: Tensor) -> Tensor:
 class _BatchNormReLU6(torch.autograd.Function):
     @staticmethod
     def forward(
-        context: Any, image: Tensor, weight: Tensor, bias: Tensor, near: Tensor, eps: float
+        context: Any, image: Tensor, weight: Tensor, bias: Tensor, eps: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         # Detached, since the sizes of an nn.Parameter would be compiled in.
         y, mean, variance, *rest = normalise_and_cut(
-            _rows(image), weight.detach(), bias.detach(), near, eps
+            _rows(image), weight.detach(), bias.detach(), eps
         )
         context.save_for_backward(image, mean, *rest)
         context.mark_non_differentiable(mean, variance)
@@ -149,7 +152,7 @@ class _BatchNormReLU6(torch.autograd.Function):
         g, x = _rows(gradient), _rows(image)
         of_weight, of_bias, slope, offset = parameter_gradients(g, x, mean, sharpness, scale, shift)
         of_x = input_gradient(g, x, scale, shift, slope, offset)
-        return _image(of_x, image), of_weight, of_bias, None, None
+        return _image(of_x, image), of_weight, of_bias, None
 
 
 class BatchNormReLU6(nn.BatchNorm2d):
@@ -157,11 +160,9 @@ class BatchNormReLU6(nn.BatchNorm2d):
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, C, F, T) -> (B, C, F, T) in [0, 6]."""
-        if not self.training:
+        if not self.training or image.numel() == image.shape[1]:  # of which PyTorch complains
             return F.relu6(super().forward(image))
-        output, mean, variance = _BatchNormReLU6.apply(
-            image, self.weight, self.bias, self.running_mean, self.eps
-        )
+        output, mean, variance = _BatchNormReLU6.apply(image, self.weight, self.bias, self.eps)
         n = image.numel() // image.shape[1]
         self.num_batches_tracked.add_(1)
         self.running_mean.lerp_(mean, self.momentum)
@@ -171,9 +172,18 @@ class BatchNormReLU6(nn.BatchNorm2d):
 
 def _join_batch_norm_and_relu6(layers: nn.Sequential) -> None:
     for i in range(1, len(layers)):
-        if type(layers[i - 1]) is nn.BatchNorm2d and isinstance(layers[i], nn.ReLU6):
+        if _keeps_plain_statistics(layers[i - 1]) and isinstance(layers[i], nn.ReLU6):
             layers[i - 1].__class__ = BatchNormReLU6
             layers[i] = nn.Identity()
+
+
+def _keeps_plain_statistics(layer: nn.Module) -> bool:
+    return (
+        type(layer) is nn.BatchNorm2d
+        and layer.affine
+        and layer.track_running_stats
+        and layer.momentum is not None
+    )
 
 
 class _StridedDepthwise(torch.autograd.Function):
@@ -219,6 +229,8 @@ def _is_strided_depthwise(layer: nn.Conv2d) -> bool:
         and max(layer.stride) > 1
         and layer.dilation == (1, 1)
         and layer.bias is None
+        and layer.padding_mode == "zeros"
+        and layer.padding == tuple(k // 2 for k in layer.kernel_size)
     )
 
 
@@ -240,7 +252,7 @@ class FastStem(nn.Sequential):
 
     def forward(self, spectrogram: Tensor) -> Tensor:
         """(B, 1, F, T) -> (B, 3, F, T)."""
-        if not self.training:
+        if not self.training or len(self) != 5:  # a slice of a stem is one of its class
             return super().forward(spectrogram)
         norm, spreading, _, mixing, _ = self
         image = colours(

@@ -3,7 +3,9 @@
 import ctypes
 import functools
 import sys
+import warnings
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
 import torch
 
@@ -13,7 +15,7 @@ from fusionkd_lib.params import Params
 # Of mallopt and madvise, in glibc's malloc.h and Linux's mman.h.
 M_TRIM_THRESHOLD, M_MMAP_MAX, MADV_HUGEPAGE = -1, -4, 14
 PAGE = 4096
-HEAP = 2**33  # bytes of addresses, not of memory
+HEAP = 2**33  # bytes of addresses; of memory, what tensors touch
 
 
 def set_up_machine(params: Params) -> None:
@@ -34,13 +36,23 @@ def _reuse_memory(library: ctypes.CDLL) -> None:
         return
     library.mallopt(M_MMAP_MAX, 0)
     library.mallopt(M_TRIM_THRESHOLD, -1)
-    library.malloc.restype = library.free.restype = ctypes.c_void_p
-    library.malloc.argtypes, library.free.argtypes = [ctypes.c_size_t], [ctypes.c_void_p]
+    if _counts_addresses_as_memory():
+        return
+    library.malloc.restype, library.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    library.free.restype, library.free.argtypes = None, [ctypes.c_void_p]
     library.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    # The heap grows here once; what it hands out later keeps the advice.
+    # The heap grows here once; what lies in these addresses keeps the advice.
     if address := library.malloc(HEAP):
         library.madvise(-(-address // PAGE) * PAGE, HEAP - PAGE, MADV_HUGEPAGE)
         library.free(address)
+
+
+def _counts_addresses_as_memory() -> bool:
+    """Whether Linux counts what a process might touch, not what it does touch."""
+    try:
+        return Path("/proc/sys/vm/overcommit_memory").read_text().strip() == "2"
+    except OSError:
+        return True
 
 
 def resolve_device(name: str) -> torch.device:
@@ -74,7 +86,8 @@ def autocast(params: Params, device: torch.device) -> AbstractContextManager:
 def can_compile() -> bool:
     """Whether ``torch.compile`` works here: for a CPU it wants a C++ compiler."""
     try:
-        torch.compile(torch.neg)(torch.zeros(8))
+        with warnings.catch_warnings(action="ignore"):  # of its own imports
+            torch.compile(torch.neg)(torch.zeros(8))
     except Exception:  # a missing compiler and a broken one show in many ways
         return False
     return True

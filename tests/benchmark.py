@@ -333,7 +333,7 @@ def work_of_a_step(model: torch.nn.Module, inputs: torch.Tensor) -> tuple[float,
 
 # Kind of work -> what the profiler calls it.
 WORK = {
-    "layers joined and compiled": "compiledfxgraph",
+    "fast layers": "compiledfxgraph|batchnormrelu6|strideddepthwise",
     "convolutions backward": "convolution_backward",
     "convolutions forward": "convolution",
     "BatchNorm": "batch_norm",
@@ -514,19 +514,16 @@ def bench_start_up(*, rounds: int) -> dict | None:
 
 
 def _compile_seconds(cache: str) -> float:
-    """By how much the first step takes longer than the next, with what the cache holds."""
+    """By how much set-up and first step take longer than a later step, with this cache."""
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
-    torch.set_num_threads(2)
     spectrograms = np.random.default_rng(0).standard_normal((32, 128, 345)).astype(np.float32)
+    times = [time.perf_counter()]
     loop = OurLoop(spectrograms, np.arange(32) % 10, "cpu", 32)
-    first, *later = (_seconds(loop.epoch) for _ in range(4))
-    return first - statistics.median(later)
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
+    for _ in range(4):
+        loop.epoch()
+        times.append(time.perf_counter())
+    first, *later = np.diff(times)
+    return float(first - np.median(later))
 
 
 def this_machine() -> dict:

@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +12,10 @@ import pytest
 import torch
 from torch import nn
 
-from fusionkd_lib import training
+from fusionkd_lib import machine, training
 from fusionkd_lib.batches import Data, batches, shuffled
 from fusionkd_lib.errors import InputError
+from fusionkd_lib.fast_layers import FastStem
 from fusionkd_lib.machine import resolve_device, resolve_precision
 from fusionkd_lib.models import FUSED, Branch, FusionKD, FusionModule, Output
 from fusionkd_lib.params import Params
@@ -538,6 +541,38 @@ def test_what_is_only_faster_agrees_within_rounding(settings, params, tmp_path):
     fast = train(branch(), tmp_path / "fast", params.replace(**settings), n_epochs=1)
     assert column(fast, "loss") == pytest.approx(column(plain, "loss"), rel=1e-3)
     assert column(fast, "val_loss") == pytest.approx(column(plain, "val_loss"), rel=1e-3)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_network_has_fast_layers_where_they_are_wanted(wanted, params, monkeypatch):
+    monkeypatch.setattr(machine, "can_compile", lambda: True)
+    model = fused()
+    training.set_up_model(model, torch.device("cpu"), params.replace(fast_layers=wanted))
+    assert any(isinstance(module, FastStem) for module in model.modules()) == wanted
+
+
+FAULTS = """
+import resource, sys, torch
+from fusionkd_lib.machine import set_up_machine
+from fusionkd_lib.params import make_params
+
+set_up_machine(make_params({"reuse_memory": sys.argv[1] == "True", "threads": 1}))
+for _ in range(4):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(2**24) + 1  # two tensors of 16,384 pages
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's and Linux's own")
+def test_reused_memory_is_not_faulted_in_anew():
+    last = {}
+    for reuse in (True, False):
+        command = [sys.executable, "-c", FAULTS, str(reuse)]
+        answer = subprocess.run(command, capture_output=True, text=True, check=True)
+        last[reuse] = int(answer.stdout.split()[-1])
+    assert last[True] < 1000
+    assert last[False] > 20 * last[True]
 
 
 def test_a_device_that_is_not_there_is_refused():
