@@ -16,6 +16,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -390,9 +391,10 @@ def bench_long_clips() -> dict:
 
 
 def _in_fresh_process(function: Callable, *arguments: object) -> dict:
+    # Not a Pool, which would end its process in the middle of what that cleans up.
     context = multiprocessing.get_context("spawn")
-    with context.Pool(1) as pool:
-        return pool.apply(function, arguments)
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 SMALL = {**FAST, "batch_size": 32, "width": 0.25, "head": [64, 32]}
