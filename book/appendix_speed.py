@@ -155,9 +155,8 @@ for name, record in records.items():
             display(
                 Markdown(
                     "  The goal of six is **not reached** here. The convolutions that are left are "
-                    "oneDNN's, a layer at a time; the passes of the fast layers run at the rate at which "
-                    "two cores read memory. Further would lead a kernel that convolves and normalises "
-                    "in one pass, backward too, which neither oneDNN nor the compiler has."
+                    "oneDNN's, a layer at a time, and the passes of the fast layers wait for memory. What "
+                    "would go further is a kernel that convolves and normalises in one pass, backward too."
                 )
             )
 
