@@ -1,6 +1,6 @@
 """From the stores to a batch: the order of an epoch, its cuts, and the tensors of one cut."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -76,3 +76,25 @@ def batches(rows: np.ndarray, size: int) -> list[np.ndarray]:
 def shuffled(rows: np.ndarray, *, seed: int, epoch: int) -> np.ndarray:
     """Return the rows in the order of an epoch, which the seed and the epoch alone decide."""
     return np.random.default_rng([seed, epoch]).permutation(rows)
+
+
+def chance_of(*, seed: int, epoch: int) -> torch.Generator:
+    """Return the generator of an epoch's augmentation, apart from that of its order."""
+    drawn = np.random.default_rng([seed, epoch, 1]).integers(2**63)
+    return torch.Generator().manual_seed(int(drawn))
+
+
+def shares(parts: Sequence[np.ndarray], targets: np.ndarray) -> list[dict[str, float]]:
+    """Return how much each part of a batch weighs in the batch's loss terms, by kind of term.
+
+    A cross-entropy is a mean over what is annotated, a distillation loss one over clips: weighted
+    so, the terms of the parts add up to those of the whole batch.
+    """
+    counts = {
+        "ce": [int((~np.isnan(targets[rows])).sum()) for rows in parts],
+        "kd": [len(rows) for rows in parts],
+    }
+    return [
+        {kind: numbers[i] / max(sum(numbers), 1) for kind, numbers in counts.items()}
+        for i in range(len(parts))
+    ]

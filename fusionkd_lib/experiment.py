@@ -1,11 +1,12 @@
 """The assembly of a run, step by step, as chapters 03 and 04 show it.
 
 parameters -> clips and split -> spectrograms -> network -> fit -> scores and metrics -> run folder.
+This is the one place that takes a whole `Params` apart; below it, functions take what they need.
 """
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,28 +17,26 @@ from torch import nn
 
 from fusionkd_lib import metrics
 from fusionkd_lib.batches import Data
-from fusionkd_lib.datasets import Clips, sonyc_ust, urban_synth, urbansound8k
+from fusionkd_lib.catalogue import DATASETS, FUSED, REPRESENTATIONS
+from fusionkd_lib.datasets import Clips, open_clips
 from fusionkd_lib.datasets.splits import Split, make_split
-from fusionkd_lib.errors import InputError
-from fusionkd_lib.features import fingerprint, load_spectrograms
-from fusionkd_lib.machine import (
-    resolve_device,
-    resolve_fast_layers,
-    resolve_precision,
-    set_up_machine,
+from fusionkd_lib.errors import InputError, Stopped
+from fusionkd_lib.features import ClipFormat, build_representations, fingerprint, load_spectrograms
+from fusionkd_lib.losses import Distillation
+from fusionkd_lib.models import Branch, FusionKD, FusionModule, Normalise, tap_channels
+from fusionkd_lib.params import Params
+from fusionkd_lib.records import Provenance, Record, TestClips
+from fusionkd_lib.runs import CHECKPOINT, STOP_FILE, Run, outputs_root, settle, where_from
+from fusionkd_lib.speed import resolve_device, set_up_process
+from fusionkd_lib.training import (
+    Progress,
+    Recipe,
+    Report,
+    fit,
+    predict,
+    print_epoch,
+    probabilities,
 )
-from fusionkd_lib.models import FUSED, Branch, FusionKD, FusionModule, Normalise, tap_channels
-from fusionkd_lib.params import DATA_FOLDERS, Params
-from fusionkd_lib.runs import (
-    CHECKPOINT,
-    COMPLETE,
-    STOP_FILE,
-    Run,
-    file_digest,
-    outputs_root,
-    where_from,
-)
-from fusionkd_lib.training import Progress, Report, fit, predict, print_epoch, probabilities
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,41 @@ class Prepared:
     data: Data
 
 
-def data_root(params: Params) -> Path:
+def clip_format(params: Params) -> ClipFormat:
+    """Return what every clip of a run is brought to."""
+    store_dtype = "float16" if "float16_store" in params.shortcuts else "float32"
+    return ClipFormat(
+        params.sample_rate, params.duration, params.hop_length, params.pad, store_dtype
+    )
+
+
+def representation_settings(params: Params) -> dict[str, dict[str, Any]]:
+    """Return the settings of each representation of a run."""
+    return {
+        name: {key: getattr(params, key) for key in REPRESENTATIONS[name].settings}
+        for name in params.representations
+    }
+
+
+def representations_of(params: Params) -> dict[str, nn.Module]:
+    """Build the modules, waveform (B, N) -> (B, 1, F, T) in dB, of a run by name."""
+    return build_representations(representation_settings(params), clip_format(params))
+
+
+def recipe_of(params: Params) -> Recipe:
+    """Return how the networks of a run are trained."""
+    own = {field.name for field in fields(Recipe)} & set(Params.model_fields)
+    distillation = Distillation(
+        weight=params.kd_weight,
+        loss=params.kd_loss,
+        temperature=params.temperature,
+        detach_teacher=params.detach_teacher,
+        ramp_epochs=params.ramp_epochs,
+    )
+    return Recipe(**{key: getattr(params, key) for key in own}, distillation=distillation)
+
+
+def data_root(params: Params) -> Path | None:
     """Return the folder of a dataset on disk: ``data_root``, or $FUSIONKD_DATA/<data_folder>.
 
     Raises
@@ -57,57 +90,53 @@ def data_root(params: Params) -> Path:
     InputError
         Where neither is given.
     """
-    if params.data_root:
-        return Path(params.data_root)
-    if not os.environ.get("FUSIONKD_DATA"):
+    folder, home = DATASETS[params.dataset].folder, os.environ.get("FUSIONKD_DATA")
+    if folder is None or params.data_root:
+        return Path(params.data_root) if params.data_root else None
+    if not home:
         raise InputError(
             f"dataset = {params.dataset} needs its clips: set data_root, or FUSIONKD_DATA to the "
-            f"folder that holds {params.data_folder or DATA_FOLDERS[params.dataset]}"
+            f"folder that holds {params.data_folder or folder}"
         )
-    folder = params.data_folder or DATA_FOLDERS[params.dataset]
-    return Path(os.environ["FUSIONKD_DATA"]) / folder
+    return Path(home) / (params.data_folder or folder)
 
 
-def open_clips(params: Params) -> Clips:
+def clips_of(params: Params) -> Clips:
     """Return the clip table of a run."""
-    if params.dataset == "urban_synth":
-        return urban_synth.clips(
-            clips_per_class=params.clips_per_class,
-            n_folds=params.n_folds,
-            duration=params.duration,
-            seed=params.data_seed,
-        )
-    if params.dataset == "urban_synth_scenes":
-        return urban_synth.scenes(
-            n_scenes=params.n_scenes,
-            n_folds=params.n_folds,
-            duration=params.duration,
-            seed=params.data_seed,
-        )
-    root = data_root(params)
-    if params.dataset == "urbansound8k":
-        clips = urbansound8k.clips(root, allow_partial=params.allow_partial)
-        return replace(clips, status=params.data_status or clips.status)
-    return sonyc_ust.clips(
-        root,
-        level=params.level,
-        labels=params.labels,
-        coarse_labels=params.coarse_labels,
-        allow_partial=params.allow_partial,
-        status=params.data_status,
-    )
+    settings = {key: getattr(params, key) for key in DATASETS[params.dataset].settings}
+    return open_clips(params.dataset, data_root(params), **settings)
+
+
+def spectrograms_of(params: Params, clips: Clips) -> dict[str, np.ndarray]:
+    """Return the stored spectrograms (n, F, T) of a run's clips, by representation."""
+    settings = representation_settings(params)
+    return load_spectrograms(clips, settings, clip_format(params), root=outputs_root() / "features")
+
+
+def data_fingerprint(clips: Clips) -> str:
+    """Return the name of everything in a clip table, from the cache of digests of the stores."""
+    return fingerprint(clips, cache=outputs_root() / "features" / "digests.json")
 
 
 def prepare(params: Params) -> Prepared:
     """Open the clips of a run, split them, and compute or open their spectrograms."""
-    clips = open_clips(params)
-    split = make_split(clips, params)
-    spectrograms = load_spectrograms(clips, params, outputs_root() / "features")
+    clips = clips_of(params)
+    split = make_split(
+        clips,
+        fold=params.fold,
+        validation=params.validation,
+        val_fraction=params.val_fraction,
+        drop_leaked=params.drop_leaked,
+        seed=params.seed,
+    )
     device = resolve_device(params.device)
-    return Prepared(clips, split, Data(spectrograms, clips.targets, len(clips.classes), device))
+    data = Data(spectrograms_of(params, clips), clips.targets, len(clips.classes), device)
+    return Prepared(clips, split, data)
 
 
-def build_branch(params: Params, name: str, n_classes: int, normalise: Normalise) -> Branch:
+def build_branch(
+    params: Params, name: str, n_classes: int, normalise: Normalise | None = None
+) -> Branch:
     """Build one branch, its first weights drawn by the seed."""
     torch.manual_seed(params.seed)
     return Branch(
@@ -145,7 +174,7 @@ def training_statistics(spectrograms: np.ndarray, rows: np.ndarray) -> Normalise
     return Normalise(mean, max(np.sqrt(squares / n_values - mean**2), 1e-3))
 
 
-def train_branch(params: Params, name: str, *, report: Report = print_epoch) -> Run:
+def train_branch(params: Params, name: str, *, report: Report = print_epoch) -> Record:
     """Pretrain one branch (section III-B), or return its run where that is finished.
 
     Parameters
@@ -155,44 +184,48 @@ def train_branch(params: Params, name: str, *, report: Report = print_epoch) -> 
     report
         As of `fit`.
     """
+    params = settle(params).replace(representations=[name], branch=None)
     run = Run.of(params, branch=name)
     with run.held():
         if run.is_complete:
-            return run
-        set_up_machine(params)
-        params = params.replace(representations=[name], branch=None)
+            return run.record
+        set_up_process(threads=params.threads, shortcuts=params.shortcuts)
         prepared = prepare(params)
         normalise = training_statistics(prepared.data.spectrograms[name], prepared.split.train)
         model = build_branch(params, name, prepared.data.n_classes, normalise)
         return _train(run, model, prepared, params, parents=[], report=report)
 
 
-def train_fusion(params: Params, *, report: Report = print_epoch) -> Run:
+def train_fusion(params: Params, *, report: Report = print_epoch) -> Record:
     """Fuse the pretrained branches and distil back (sections III-C and III-D).
 
     Branches that are not trained yet are trained first.
     """
+    params = settle(params)
     run = Run.of(params)
     if run.is_complete:
-        return run
+        return run.record
     if len(params.representations) < 2:
         raise InputError(f"representations = {list(params.representations)}: fusion needs two")
     parents = [train_branch(params, name, report=report) for name in params.representations]
     with run.held():
         if run.is_complete:
-            return run
-        set_up_machine(params)
+            return run.record
+        set_up_process(threads=params.threads, shortcuts=params.shortcuts)
         prepared = prepare(params)
         _refuse_other_data(parents, data_fingerprint(prepared.clips))
-        branches = [load_branch(parent) for parent in parents]
-        for branch in branches:
-            branch.tap = len(branch.trunk) + params.tap
+        branches = [load_branch(parent, tap=params.tap) for parent in parents]
         model = build_fusion(params, branches, prepared.data.n_classes)
         return _train(run, model, prepared, params, parents=parents, report=report)
 
 
-def load_branch(run: Run, name: str | None = None) -> Branch:
+def load_branch(run: Record, name: str | None = None, *, tap: int = -1) -> Branch:
     """Build a trained branch, of its own run or of a fusion run, with its weights.
+
+    Parameters
+    ----------
+    tap
+        Which feature layer gives M_j; the weights are the same for all.
 
     Raises
     ------
@@ -200,42 +233,47 @@ def load_branch(run: Run, name: str | None = None) -> Branch:
         Where the run is unfinished, or the weights are another network's.
     """
     name = name or run.params.representations[0]
-    model = build_branch(
-        run.params.replace(weights="scratch"), name, len(run.provenance["classes"]), Normalise()
-    )
+    params = run.params.replace(weights="scratch", tap=tap)
+    model = build_branch(params, name, len(run.provenance.classes))
     load_weights(model, run.weights(name), source=run.folder / f"{name}.safetensors")
     return model
 
 
-def load_fusion(run: Run) -> FusionKD:
+def load_fusion(run: Record) -> FusionKD:
     """Build a trained fused network with its weights."""
-    params, n_classes = run.params.replace(weights="scratch"), len(run.provenance["classes"])
-    names = params.representations
-    branches = [build_branch(params, name, n_classes, Normalise()) for name in names]
+    params, n_classes = run.params.replace(weights="scratch"), len(run.provenance.classes)
+    branches = [build_branch(params, name, n_classes) for name in params.representations]
     model = build_fusion(params, branches, n_classes)
     load_weights(model, run.weights(FUSED), source=run.folder / f"{FUSED}.safetensors")
     return model
 
 
 def load_weights(model: nn.Module, state: Mapping[str, torch.Tensor], *, source: Path) -> None:
-    """Load weights that must be exactly this network's."""
-    try:
-        model.load_state_dict(state)
-    except RuntimeError:
-        wanted = model.state_dict()
-        odd = sorted(
-            (set(wanted) ^ set(state))
-            | {k for k in set(wanted) & set(state) if wanted[k].shape != state[k].shape}
-        )
+    """Load weights that must be exactly this network's, and finite.
+
+    Raises
+    ------
+    InputError
+        Naming the file and the first weight that is not.
+    """
+    wanted = model.state_dict()
+    odd = set(wanted) ^ set(state) | {
+        key
+        for key in set(wanted) & set(state)
+        if (wanted[key].shape, wanted[key].dtype) != (state[key].shape, state[key].dtype)
+        or not torch.isfinite(state[key]).all()
+    }
+    if odd:
         raise InputError(
-            f"{source}: these are the weights of another network ({odd[0]} differs): use the run "
-            "that they came from"
-        ) from None
+            f"{source}: these are not the weights of this network ({min(odd)} differs or is not "
+            "finite): use the run that they came from"
+        )
+    model.load_state_dict(state)
 
 
-def _refuse_other_data(parents: list[Run], data: str) -> None:
+def _refuse_other_data(parents: list[Record], data: str) -> None:
     for parent in parents:
-        if parent.provenance["data"] != data:
+        if parent.provenance.data != data:
             raise InputError(
                 f"{parent.folder}: this branch was trained on other clips than there are now: "
                 "delete the folder, and the branch is trained again"
@@ -248,44 +286,38 @@ def _train(
     prepared: Prepared,
     params: Params,
     *,
-    parents: list[Run],
+    parents: list[Record],
     report: Report,
-) -> Run:
+) -> Record:
     run.begin(params)
-    started = datetime.now(UTC)
+    started, data, recipe = datetime.now(UTC), prepared.data, recipe_of(params)
 
     def write_and_report(history: list[dict[str, float]], n_epochs: int) -> None:
         run.write_history(history)
         report(history, n_epochs)
         if len(history) < n_epochs and os.path.exists(os.environ.get(STOP_FILE, "")):
-            raise InputError(f"stopped after epoch {len(history)}: start it again to go on")
+            raise Stopped(f"stopped after epoch {len(history)}: start it again to go on")
 
-    data = prepared.data
-    if params.store_on_device and data.device.type != "cpu":
-        data = data.on_device()
     progress = fit(
         model,
-        data,
+        data.on_device() if "store_on_device" in params.shortcuts else data,
         prepared.split.train,
         prepared.split.validation,
         n_epochs=(params.joint_epochs if parents else None) or params.epochs,
-        params=params,
+        recipe=recipe,
         checkpoint=run.folder / CHECKPOINT,
         report=write_and_report,
     )
     run.write_history(progress.history)
-    results = judge(model, prepared, progress, params)
-    provenance = _provenance(prepared, params, parents) | {
-        "selected_epoch": {name: best["epoch"] for name, best in progress.best.items()},
-        "started": started.isoformat(timespec="seconds"),
-        "training_seconds": round(sum(row["seconds"] for row in progress.history), 1),
-    }
-    run.finish(**results, provenance=provenance)
-    return run
+    results = judge(model, prepared, progress, recipe)
+    test = _test_clips(prepared)
+    provenance = _provenance(prepared, progress, parents, started=started)
+    run.finish(**results, provenance=provenance, test=test)
+    return run.record
 
 
 def judge(
-    model: nn.Module, prepared: Prepared, progress: Progress, params: Params
+    model: nn.Module, prepared: Prepared, progress: Progress, recipe: Recipe
 ) -> dict[str, Any]:
     """Score the test clips with the selected weights: the one time that they are read.
 
@@ -294,27 +326,22 @@ def judge(
     dict
         ``metrics``, ``scores`` and ``weights`` of every classifier, as `Run.finish` takes them.
     """
-    split, data, table = prepared.split, prepared.data, prepared.clips.table
-    scores = {"clips": table["clip"].to_numpy(str)[split.test]}
-    scores |= {
-        "groups": table["group"].to_numpy(str)[split.test],
-        "targets": data.targets[split.test],
-    }
-    figures, weights = {}, {}
+    split, data = prepared.split, prepared.data
+    scores, found, weights = {}, {}, {}
     for selected, best in progress.best.items():
         model.load_state_dict(best["state"])
-        on_validation = _scores(model, prepared, split.validation, params)
-        for name, values in _scores(model, prepared, split.test, params).items():
-            if selected not in ("joint", name):
+        on_validation = _scores(model, data, split.validation, recipe)
+        for head, values in _scores(model, data, split.test, recipe).items():
+            if selected not in ("joint", head):
                 continue
-            scores[name] = values
-            figures[name] = metrics.summary(scores["targets"], values)
+            scores[head] = values
+            found[head] = metrics.summary(data.targets[split.test], values)
             if len(split.validation):
-                figures[name]["thresholds"] = metrics.choose_thresholds(
-                    _as_tags(data.targets[split.validation], data.n_classes), on_validation[name]
-                ).tolist()
-            weights[name] = _weights_of(model, name)
-    return {"metrics": figures, "scores": scores, "weights": weights}
+                tags = _as_tags(data.targets[split.validation], data.n_classes)
+                thresholds = metrics.choose_thresholds(tags, on_validation[head])
+                found[head]["thresholds"] = thresholds.tolist()
+            weights[head] = _weights_of(model, head)
+    return {"metrics": found, "scores": scores, "weights": weights}
 
 
 def _as_tags(targets: np.ndarray, n_classes: int) -> np.ndarray:
@@ -322,43 +349,50 @@ def _as_tags(targets: np.ndarray, n_classes: int) -> np.ndarray:
 
 
 def _scores(
-    model: nn.Module, prepared: Prepared, rows: np.ndarray, params: Params
+    model: nn.Module, data: Data, rows: np.ndarray, recipe: Recipe
 ) -> dict[str, np.ndarray]:
+    """Return scores (n, K) by classifier, rounded as they will be stored."""
     if not len(rows):
         return {}
-    logits = predict(model, prepared.data, rows, params=params)
-    multi_label = prepared.data.multi_label
-    return {name: probabilities(x, multi_label=multi_label) for name, x in logits.items()}
-
-
-def _weights_of(model: nn.Module, name: str) -> dict[str, torch.Tensor]:
-    network = model.branches[name] if isinstance(model, FusionKD) and name != FUSED else model
-    return {key: tensor.detach().cpu().clone() for key, tensor in network.state_dict().items()}
-
-
-def _provenance(prepared: Prepared, params: Params, parents: list[Run]) -> dict[str, Any]:
-    clips, split = prepared.clips, prepared.split
-    device = prepared.data.device
-    return where_from() | {
-        "kind": "fusion" if parents else "branch",
-        "dataset": clips.dataset,
-        "data": data_fingerprint(clips),
-        "data_status": clips.status,
-        "data_note": clips.note,
-        "classes": list(clips.classes),
-        "n_train": len(split.train),
-        "n_validation": len(split.validation),
-        "n_test": len(split.test),
-        "n_dropped": split.n_dropped,
-        "parents": {parent.name: file_digest(parent.folder / COMPLETE) for parent in parents},
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "precision": resolve_precision(params.precision),
-        "fast_layers": resolve_fast_layers(params.fast_layers, device),
-        "threads": params.threads,
-        "seed": params.seed,
+    logits = predict(model, data, rows, recipe=recipe)
+    return {
+        head: probabilities(x, multi_label=data.multi_label).astype(np.float16).astype(np.float32)
+        for head, x in logits.items()
     }
 
 
-def data_fingerprint(clips: Clips) -> str:
-    """Return the name of everything in a clip table, from the cache of digests of the stores."""
-    return fingerprint(clips, cache=outputs_root() / "features" / "digests.json")
+def _weights_of(model: nn.Module, head: str) -> dict[str, torch.Tensor]:
+    network = model.branches[head] if isinstance(model, FusionKD) and head != FUSED else model
+    return {key: tensor.detach().cpu().clone() for key, tensor in network.state_dict().items()}
+
+
+def _test_clips(prepared: Prepared) -> TestClips:
+    rows, table = prepared.split.test, prepared.clips.table
+    columns = (table[name].to_numpy(str)[rows] for name in ("clip", "group"))
+    return TestClips(*columns, prepared.data.targets[rows])
+
+
+def _provenance(
+    prepared: Prepared, progress: Progress, parents: list[Record], *, started: datetime
+) -> Provenance:
+    clips, split, device = prepared.clips, prepared.split, prepared.data.device
+    return Provenance(
+        kind="fusion" if parents else "branch",
+        metric=metrics.official(clips.targets),
+        dataset=clips.dataset,
+        data=data_fingerprint(clips),
+        data_status=clips.status,
+        data_note=clips.note,
+        classes=clips.classes,
+        n_train=len(split.train),
+        n_validation=len(split.validation),
+        n_test=len(split.test),
+        n_dropped=split.n_dropped,
+        test_clips=_test_clips(prepared).digest,
+        parents={parent.name: parent.digest for parent in parents},
+        selected_epoch={name: best["epoch"] for name, best in progress.best.items()},
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        started=started.isoformat(timespec="seconds"),
+        training_seconds=round(sum(row["seconds"] for row in progress.history), 1),
+        **where_from(),
+    )

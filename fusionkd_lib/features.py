@@ -2,16 +2,19 @@
 
 A store is a folder named after its content: the sounds (bytes of the files, or the recipe of the
 synthesis) and the settings of the representation. It holds ``spectrograms.npy``, (clips, F, T) in
-dB. A filling that was interrupted goes on where it stopped, and looks unfinished until it is done.
+dB. An interrupted filling goes on where it stopped, and looks unfinished until it is done.
 """
 
+import errno
 import hashlib
 import json
 import mmap
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,22 +26,51 @@ from fusionkd_lib import representations
 from fusionkd_lib.audio import fit_length
 from fusionkd_lib.datasets import Clips
 from fusionkd_lib.errors import InputError
-from fusionkd_lib.params import Params
+from fusionkd_lib.storage import digest, file_digest, write_text
 
 CLIPS_AT_ONCE = 32
-SETTINGS = {
-    "stft": ("n_fft",),
-    "logmel": ("n_fft", "n_mels", "fmin", "fmax"),
-    "cqt": ("cqt_bins", "bins_per_octave", "cqt_fmin"),
-    "gammatone": ("n_fft", "gammatone_bands", "fmin", "fmax", "gammatone_method"),
-}
-COMMON_SETTINGS = ("sample_rate", "hop_length", "duration", "pad", "store_dtype")
+
+# Representation -> its settings, as `representations.build` takes them.
+Settings = Mapping[str, Mapping[str, Any]]
 
 
-def digest(value: object) -> str:
-    """Return a short name, 16 hexadecimal digits, of plain data."""
-    text = json.dumps(value, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+@dataclass(frozen=True)
+class ClipFormat:
+    """What every clip of a run is brought to, and what all its representations share.
+
+    Parameters
+    ----------
+    sample_rate, duration
+        In Hz and in seconds.
+    hop_length
+        Samples from one frame to the next.
+    pad
+        What of a short clip is padded: ``"waveform"``, or ``"spectrogram"`` with zeros in dB.
+    store_dtype
+        ``"float32"`` or ``"float16"``.
+
+    Examples
+    --------
+    >>> clip_format = ClipFormat(sample_rate=22050, duration=4.0)
+    >>> clip_format.n_samples, clip_format.n_frames
+    (88200, 173)
+    """
+
+    sample_rate: int
+    duration: float
+    hop_length: int = 512
+    pad: str = "waveform"
+    store_dtype: str = "float32"
+
+    @property
+    def n_samples(self) -> int:
+        """Samples of a clip."""
+        return round(self.duration * self.sample_rate)
+
+    @property
+    def n_frames(self) -> int:
+        """Frames T of a spectrogram."""
+        return 1 + self.n_samples // self.hop_length
 
 
 def fingerprint(clips: Clips, *, cache: Path) -> str:
@@ -64,55 +96,37 @@ def _sound_digests(clips: Clips, cache: Path) -> list[str]:
         status = os.stat(path)
         stamp = [status.st_size, status.st_mtime_ns]
         if known.get(str(path), [None])[:2] != stamp:
-            with open(path, "rb") as file:
-                known[str(path)] = [*stamp, hashlib.file_digest(file, "sha256").hexdigest()]
+            known[str(path)] = [*stamp, file_digest(path)]
         digests.append(known[str(path)][2])
-    write_atomically(cache, json.dumps(known))
+    write_text(cache, json.dumps(known))
     return digests
 
 
 def _known_digests(cache: Path) -> dict[str, list]:
-    """Return what the cache holds; of a damaged one nothing, since it can be made anew."""
+    """Return what the cache holds; nothing of a damaged one, since it can be made again."""
     try:
         return dict(json.loads(cache.read_text(encoding="utf-8")))
     except (FileNotFoundError, ValueError, TypeError):
         return {}
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file that is either the old one or the whole new one, whatever happens."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with open(partial, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+def build_representations(settings: Settings, clip_format: ClipFormat) -> dict[str, nn.Module]:
+    """Build the modules, waveform (B, N) -> (B, 1, F, T), by name."""
+    timing = {"sample_rate": clip_format.sample_rate, "hop_length": clip_format.hop_length}
+    return {
+        name: representations.build(name, **timing, **chosen) for name, chosen in settings.items()
+    }
 
 
-def build_representations(params: Params) -> dict[str, nn.Module]:
-    """Build the modules, waveform (B, N) -> (B, 1, F, T), of a run by name."""
-    return {name: _build(name, params) for name in params.representations}
-
-
-def _build(name: str, params: Params) -> nn.Module:
-    settings = {key: getattr(params, key) for key in SETTINGS[name]}
-    return representations.build(
-        name, sample_rate=params.sample_rate, hop_length=params.hop_length, **settings
-    )
-
-
-def clip_shape(params: Params) -> tuple[int, int]:
-    """Return how many samples a clip of a run has, and how many frames T its spectrograms."""
-    n_samples = round(params.duration * params.sample_rate)
-    return n_samples, 1 + n_samples // params.hop_length
-
-
-def load_spectrograms(clips: Clips, params: Params, root: Path) -> dict[str, np.ndarray]:
+def load_spectrograms(
+    clips: Clips, settings: Settings, clip_format: ClipFormat, *, root: Path
+) -> dict[str, np.ndarray]:
     """Return the spectrograms of all clips, memory-mapped, computing those not stored yet.
 
     Parameters
     ----------
+    settings
+        Representation -> its settings.
     root
         Folder of the stores.
 
@@ -120,26 +134,26 @@ def load_spectrograms(clips: Clips, params: Params, root: Path) -> dict[str, np.
     -------
     dict
         Representation -> (clips, F, T) in dB, read only.
+
+    Raises
+    ------
+    InputError
+        Where a sound or a store cannot be read, or the disk has no room.
     """
     sounds = digest(_sound_digests(clips, root / "digests.json"))
     folders = {
-        name: root / _store_name(name, clips, sounds, params) for name in params.representations
+        name: root / f"{name}-{digest([sounds, asdict(clip_format), dict(chosen)])}"
+        for name, chosen in settings.items()
     }
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / f"{sounds}.lock"):
-        missing = [name for name, folder in folders.items() if not folder.is_dir()]
+        missing = {name: settings[name] for name, folder in folders.items() if not folder.is_dir()}
         if missing:
-            _fill({name: folders[name] for name in missing}, clips, params)
+            _fill({name: folders[name] for name in missing}, clips, missing, clip_format)
     return {
         name: _open(folder / "spectrograms.npy", n_clips=len(clips))
         for name, folder in folders.items()
     }
-
-
-def _store_name(name: str, clips: Clips, sounds: str, params: Params) -> str:
-    keys = (*COMMON_SETTINGS, *SETTINGS[name])
-    settings = {key: getattr(params, key) for key in keys}
-    return f"{params.dataset}-{name}-{digest([sounds, settings])}"
 
 
 def _open(path: Path, *, n_clips: int) -> np.ndarray:
@@ -148,11 +162,19 @@ def _open(path: Path, *, n_clips: int) -> np.ndarray:
         if len(stored) != n_clips:
             raise ValueError(f"they are of {len(stored)} clips, not of {n_clips}")
         return stored
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(
-            f"{path}: the stored spectrograms cannot be read ({error}): delete the folder, and the "
-            "next run computes them again"
-        ) from None
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES):
+            raise  # passes, or is mended by rights: the store itself is good
+        raise _damaged(path, error) from None
+    except (ValueError, EOFError) as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    return InputError(
+        f"{path}: the stored spectrograms cannot be read ({error}): delete the folder, and the "
+        "next run computes them again"
+    )
 
 
 def forget_pages(stored: np.ndarray) -> None:
@@ -165,28 +187,30 @@ def forget_pages(stored: np.ndarray) -> None:
         mapping.madvise(mmap.MADV_DONTNEED)
 
 
-def _fill(folders: Mapping[str, Path], clips: Clips, params: Params) -> None:
-    modules = build_representations(params.replace(representations=tuple(folders), branch=None))
-    _, n_frames = clip_shape(params)
+def _fill(
+    folders: Mapping[str, Path], clips: Clips, settings: Settings, clip_format: ClipFormat
+) -> None:
+    modules = build_representations(settings, clip_format)
+    dtype, n_frames = clip_format.store_dtype, clip_format.n_frames
     stores = {
-        name: _Filling(folder, (len(clips), modules[name].n_bins, n_frames), params.store_dtype)
+        name: _Filling(folder, (len(clips), modules[name].n_bins, n_frames), dtype)
         for name, folder in folders.items()
     }
     todo = np.flatnonzero(~np.all([store.done for store in stores.values()], axis=0))
     chunks = [todo[i : i + CLIPS_AT_ONCE] for i in range(0, len(todo), CLIPS_AT_ONCE)]
     with ThreadPoolExecutor() as pool:
         for chunk in tqdm(chunks, desc="spectrograms", unit="chunk", disable=None):
-            waveforms = list(pool.map(lambda i: clips.read(int(i), params.sample_rate), chunk))
-            for name, values in compute(modules, waveforms, params).items():
+            waveforms = list(pool.map(lambda i: clips.read(int(i), clip_format.sample_rate), chunk))
+            for name, values in compute(modules, waveforms, clip_format).items():
                 stores[name].write(chunk, values)
     for store in stores.values():
         store.finish()
 
 
 def compute(
-    modules: Mapping[str, nn.Module], waveforms: Sequence[np.ndarray], params: Params
+    modules: Mapping[str, nn.Module], waveforms: Sequence[np.ndarray], clip_format: ClipFormat
 ) -> dict[str, np.ndarray]:
-    """Return the spectrograms (B, F, T) in dB of B clips, each cut or padded as a run says.
+    """Return the spectrograms (B, F, T) in dB of B clips, each cut or padded to the format.
 
     Parameters
     ----------
@@ -195,9 +219,9 @@ def compute(
     waveforms
         B waveforms (N,), each of its own length.
     """
-    n_samples, n_frames = clip_shape(params)
+    n_samples = clip_format.n_samples
     with torch.inference_mode():
-        if params.pad == "waveform":
+        if clip_format.pad == "waveform":
             batch = np.stack([fit_length(waveform, n_samples) for waveform in waveforms])
             computed = representations.compute(modules, torch.from_numpy(batch))
             return {name: values[:, 0].numpy() for name, values in computed.items()}
@@ -207,7 +231,9 @@ def compute(
             for waveform in waveforms
         ]
         return {
-            name: np.stack([_pad_frames(clip[name][0, 0].numpy(), n_frames) for clip in clips])
+            name: np.stack(
+                [_pad_frames(clip[name][0, 0].numpy(), clip_format.n_frames) for clip in clips]
+            )
             for name in modules
         }
 

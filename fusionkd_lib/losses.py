@@ -6,6 +6,7 @@ task, and (B, K) in [0, 1], NaN where not annotated, for a multi-label one.
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -75,10 +76,44 @@ def ramp_progress(epoch: int, n_epochs: int) -> float:
     return min(epoch / (n_epochs - 1), 1.0) if n_epochs > 1 else 1.0
 
 
+@dataclass(frozen=True)
+class Distillation:
+    """How the branches learn from the fused classifier.
+
+    Parameters
+    ----------
+    weight
+        lambda of Eq. 4, at the end of its ramp.
+    loss, temperature
+        As `distillation_loss`.
+    detach_teacher
+        Whether the teacher's gradient is stopped.
+    ramp_epochs
+        Epochs until lambda has its weight; None: the whole joint phase.
+    """
+
+    weight: float = 0.01
+    loss: str = "mse"
+    temperature: float = 3.0
+    detach_teacher: bool = True
+    ramp_epochs: int | None = None
+
+    def weight_at(self, epoch: int, *, n_epochs: int) -> float:
+        """Return the ramped lambda of an epoch, counted from 0.
+
+        >>> [round(Distillation().weight_at(epoch, n_epochs=3), 4) for epoch in range(3)]
+        [0.0001, 0.0029, 0.01]
+        """
+        return self.weight * ramp(ramp_progress(epoch, self.ramp_epochs or n_epochs))
+
+
+PAPER = Distillation()
+
+
 def classification_terms(
     output: Output, targets: Tensor, *, multi_label: bool
 ) -> dict[str, Tensor]:
-    """One cross-entropy a classifier; their sum is Eq. 1 of a branch, Eq. 3 of a fused network."""
+    """One cross-entropy per classifier: Eq. 1 of a branch, the sum of Eq. 3 of a fused network."""
     return {
         f"ce_{name}": classification_loss(logits, targets, multi_label=multi_label)
         for name, logits in output.logits_by_head().items()
@@ -86,25 +121,29 @@ def classification_terms(
 
 
 def distillation_terms(
-    output: Output,
-    *,
-    kind: str = "mse",
-    temperature: float = 3.0,
-    detach_teacher: bool = True,
-    multi_label: bool = False,
+    output: Output, distillation: Distillation, *, multi_label: bool
 ) -> dict[str, Tensor]:
-    """One distillation loss a branch; their sum is L_KD (Eq. 2)."""
-    teacher = output.logits.detach() if detach_teacher else output.logits
+    """One distillation loss per branch; their sum is L_KD (Eq. 2), and of one branch nothing."""
+    teacher = output.logits.detach() if distillation.detach_teacher else output.logits
     return {
         f"kd_{name}": distillation_loss(
-            branch.logits, teacher, kind=kind, temperature=temperature, multi_label=multi_label
+            branch.logits,
+            teacher,
+            kind=distillation.loss,
+            temperature=distillation.temperature,
+            multi_label=multi_label,
         )
         for name, branch in output.branches.items()
     }
 
 
 def total_loss(terms: Mapping[str, Tensor], *, kd_weight: float = 0.0) -> Tensor:
-    """L = L_CE + lambda L_KD (Eq. 4), of terms named ``ce_...`` and ``kd_...``."""
+    """L = L_CE + lambda L_KD (Eq. 4), of terms named ``ce_...`` and ``kd_...``.
+
+    >>> terms = {"ce_cqt": torch.tensor(1.0), "ce_fused": torch.tensor(2.0)}
+    >>> total_loss(terms | {"kd_cqt": torch.tensor(10.0)}, kd_weight=0.5)
+    tensor(8.)
+    """
     cross_entropy = sum(term for name, term in terms.items() if name.startswith("ce_"))
     distillation = sum(term for name, term in terms.items() if name.startswith("kd_"))
     return cross_entropy + kd_weight * distillation

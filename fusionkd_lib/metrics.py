@@ -16,7 +16,6 @@ from fusionkd_lib.auprc import (
     micro_auprc,
     per_class_auprc,
 )
-from fusionkd_lib.challenge import evaluate_sonyc, read_predictions
 from fusionkd_lib.errors import InputError
 
 __all__ = [
@@ -25,12 +24,11 @@ __all__ = [
     "bootstrap_interval",
     "choose_thresholds",
     "confusion",
-    "evaluate_sonyc",
     "macro_auprc",
     "micro_auprc",
+    "official",
     "per_class_auprc",
     "per_class_recall",
-    "read_predictions",
     "summary",
 ]
 
@@ -107,8 +105,17 @@ def _best_threshold(counts: Counts) -> float:
     return float(counts.thresholds[f1.argmax()]) if f1.any() else 0.5
 
 
+def official(targets: np.ndarray) -> str:
+    """Return the metric that a dataset is reported by, as a key of `summary`.
+
+    >>> official(np.array([0, 2, 1])), official(np.array([[0.0, 1.0]]))
+    ('accuracy', 'micro_auprc')
+    """
+    return "micro_auprc" if np.ndim(targets) == 2 else "accuracy"
+
+
 def summary(targets: np.ndarray, scores: np.ndarray) -> dict[str, float | list[float | None]]:
-    """Return every figure of a classifier by name, for (n,) or for (n, K) targets."""
+    """Return every metric of a classifier by name, for (n,) or for (n, K) targets."""
     if np.ndim(targets) == 1:
         recall = per_class_recall(targets, scores)
         return {"accuracy": accuracy(targets, scores), "per_class_recall": _or_none(recall)}

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fusionkd_lib.catalogue import FUSED
 from fusionkd_lib.trunks import build_trunk
-
-FUSED = "fused"
 
 
 @dataclass(frozen=True)
@@ -141,9 +140,9 @@ class Branch(nn.Module):
         self.head = classifier(n_channels, hidden, n_classes)
         self.tap = len(self.trunk) + tap
 
-    def forward(self, spectrogram: Tensor) -> Output:
-        """Classify spectrograms (B, 1, F, T) in dB."""
-        x = self.stem(self.normalise(spectrogram))  # (B, 3, F, T)
+    def forward(self, spectrograms: Mapping[str, Tensor]) -> Output:
+        """Classify clips, given their spectrograms (B, 1, F, T) in dB by representation."""
+        x = self.stem(self.normalise(spectrograms[self.name]))  # (B, 3, F, T)
         for depth, layer in enumerate(self.trunk):
             x = layer(x)
             if depth == self.tap:
@@ -219,7 +218,7 @@ class FusionKD(nn.Module):
 
     def forward(self, spectrograms: Mapping[str, Tensor]) -> Output:
         """Classify clips, given their spectrograms (B, 1, F_j, T) by representation."""
-        branches = {name: branch(spectrograms[name]) for name, branch in self.branches.items()}
+        branches = {name: branch(spectrograms) for name, branch in self.branches.items()}
         fused = self.fusion([output.feature_map for output in branches.values()])
         return Output(FUSED, fused.logits, fused.feature_map, branches)
 
@@ -229,7 +228,8 @@ def tap_channels(branch: Branch, *, n_bins: int = 64, n_frames: int = 64) -> int
     was_training = branch.training
     branch.eval()
     with torch.no_grad():
-        n_channels = branch(torch.zeros(1, 1, n_bins, n_frames)).feature_map.shape[1]
+        blank = {branch.name: torch.zeros(1, 1, n_bins, n_frames)}
+        n_channels = branch(blank).feature_map.shape[1]
     branch.train(was_training)
     return n_channels
 

@@ -2,39 +2,88 @@
 
 A parameter file is flat, so that papermill can inject it into a chapter as it is. The only key that
 is not a parameter of one run is ``grid``: lists of values, of which every combination is a run.
-Seconds, Hz, and counts of samples, bins, clips or epochs; every default is the paper's setting or,
-where the paper is silent, our reading of it (see the appendix of the book).
+Times are in seconds, frequencies in Hz. Every default is the paper's setting or, where the paper is
+silent, our reading of it (see the appendix of the book).
 """
 
 import ast
 import difflib
 import itertools
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from fusionkd_lib.catalogue import DATASETS, REPRESENTATIONS, TRUNKS
 from fusionkd_lib.errors import InputError
 
-Representation = Literal["logmel", "cqt", "gammatone", "stft"]
 Positive = Annotated[int, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 
-SYNTHETIC = ("urban_synth", "urban_synth_scenes")
-SYNTHETIC_LOWEST = {"sample_rate": 8000, "duration": 0.25}  # Hz and seconds
-DATA_FOLDERS = {"urbansound8k": "UrbanSound8K", "sonyc_ust": "SONYC-UST"}
-# What else people call a key, where the spelling is too far to guess it.
+# In the order in which they are written down; `speed` says what each does.
+SHORTCUTS = (
+    "bfloat16",
+    "channels_last",
+    "fast_layers",
+    "float16_store",
+    "fused_optimizer",
+    "reuse_memory",
+    "store_on_device",
+)
+# What other people call a key, where the spelling is too far off to guess it.
 SYNONYMS = {
     "learning_rate": "lr",
     "sr": "sample_rate",
     "root": "data_root",
     "pair": "representations",
 }
-WIDTHS = {"shufflenet_v2": (0.5, 1.0), "squeezenet1_1": (1.0,)}
-N_FOLDS = {"urbansound8k": 10, "sonyc_ust": 1}
-DEPTHS = {"mobilenet_v2": 19, "shufflenet_v2": 6, "squeezenet1_1": 13}  # feature layers
+# Keys of earlier versions, and how they are written now.
+RENAMED = {
+    "precision": "shortcuts: [bfloat16]",
+    "channels_last": "shortcuts: [channels_last]",
+    "fast_layers": "shortcuts: [fast_layers]",
+    "store_dtype": "shortcuts: [float16_store]",
+    "fused_optimizer": "shortcuts: [fused_optimizer]",
+    "reuse_memory": "shortcuts: [reuse_memory]",
+    "store_on_device": "shortcuts: [store_on_device]",
+    "gammatone_method": "the fast method alone: leave the key out",
+}
+
+
+def choose(key: str, value: Any, allowed: Collection[str]) -> str:
+    """Return a value that is allowed for a key.
+
+    Raises
+    ------
+    InputError
+        With what is allowed and the nearest right spelling.
+    """
+    if isinstance(value, str) and value in allowed:
+        return value
+    near = difflib.get_close_matches(str(value), allowed, n=1)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    names = ", ".join(f"'{name}'" for name in allowed)
+    raise InputError(f"{key} = {value!r} is not allowed: use one of {names}{hint}")
+
+
+def _shortcuts(value: Any) -> Any:
+    if value in ("none", "all"):
+        return () if value == "none" else value
+    if not isinstance(value, list | tuple):
+        raise InputError(f"shortcuts = {value!r} is not allowed: use none, all, or a list of names")
+    chosen = {choose("shortcuts", name, SHORTCUTS) for name in value}
+    return tuple(name for name in SHORTCUTS if name in chosen)
+
+
+def _one_of(key: str, allowed: Mapping[str, Any]) -> BeforeValidator:
+    return BeforeValidator(lambda value: choose(key, value, allowed))
+
+
+Representation = Annotated[str, _one_of("representations", REPRESENTATIONS)]
 
 
 class Params(BaseModel):
@@ -43,9 +92,7 @@ class Params(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     # The clips
-    dataset: Literal["urban_synth", "urban_synth_scenes", "urbansound8k", "sonyc_ust"] = (
-        "urban_synth"
-    )
+    dataset: Annotated[str, _one_of("dataset", DATASETS)] = "urban_synth"
     data_root: str | None = None  # else $FUSIONKD_DATA/<data_folder>
     data_folder: str | None = None  # else the dataset's own name
     data_status: Literal["stand-in"] | None = None  # what a copy cannot say of itself
@@ -75,16 +122,15 @@ class Params(BaseModel):
     n_fft: Annotated[int, Field(ge=16)] = 1024
     hop_length: Positive = 512
     n_mels: Positive = 128
-    fmin: Annotated[float, Field(ge=0)] = 20.0
+    fmin: NotNegative = 20.0
     fmax: Annotated[float, Field(gt=0)] | None = None  # else Nyquist
     cqt_bins: Positive = 84
     bins_per_octave: Positive = 12
     cqt_fmin: Annotated[float, Field(gt=0)] = 32.703  # C1
     gammatone_bands: Positive = 128
-    gammatone_method: Literal["fft", "filterbank"] = "fft"
 
     # The networks
-    trunk: Literal["mobilenet_v2", "shufflenet_v2", "squeezenet1_1"] = "mobilenet_v2"
+    trunk: Annotated[str, _one_of("trunk", TRUNKS)] = "mobilenet_v2"
     width: Annotated[float, Field(gt=0, le=2)] = 1.0
     weights: Literal["scratch", "imagenet"] = "scratch"
     head: Annotated[tuple[Positive, Positive], Field(strict=False)] = (1280, 512)
@@ -95,12 +141,13 @@ class Params(BaseModel):
     epochs: Positive = 100
     joint_epochs: Positive | None = None  # else as many as epochs
     batch_size: Annotated[int, Field(ge=2)] = 64
+    micro_batch: Annotated[int, Field(ge=2)] | None = None  # BatchNorm then sees micro-batches
     lr: Annotated[float, Field(gt=0)] = 0.01
     lr_factor: Share = 0.1
     patience: Annotated[int, Field(ge=0)] = 5
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    weight_decay: NotNegative = 0.0
     augmentation: Literal["none", "masks", "mixup"] = "none"
-    kd_weight: Annotated[float, Field(ge=0)] = 0.01
+    kd_weight: NotNegative = 0.01
     kd_loss: Literal["mse", "l2", "kl"] = "mse"
     temperature: Annotated[float, Field(gt=0)] = 3.0  # of kl
     detach_teacher: bool = True
@@ -111,21 +158,15 @@ class Params(BaseModel):
     # The machine: what can change the last bits is part of the run
     device: str = "auto"
     threads: Positive = 2
-    reuse_memory: bool = True  # keep what tensors free, rather than hand it back in every step
-    precision: Literal["float32", "bfloat16", "auto"] = "float32"
-    channels_last: bool = False
-    fast_layers: bool | Literal["auto"] = False  # fewer passes over memory; wants a C++ compiler
-    fused_optimizer: bool = False
-    micro_batch: Annotated[int, Field(ge=2)] | None = None  # BatchNorm then sees micro-batches
-    store_dtype: Literal["float32", "float16"] = "float32"
-    store_on_device: bool = False  # of a GPU, if it has room: batches are then cut there
+    shortcuts: Annotated[Literal["all"] | tuple[str, ...], BeforeValidator(_shortcuts)] = ()
 
     # The notebook: which branch chapter 03 trains; else the first
     branch: Representation | None = None
 
     @model_validator(mode="after")
     def _agree(self) -> "Params":
-        _refuse_impossible(self)
+        for impossible in _impossible(self):
+            raise InputError(impossible)
         return self
 
     @property
@@ -138,36 +179,33 @@ class Params(BaseModel):
         return make_params({**self.model_dump(exclude_defaults=True), **changes})
 
 
-def _refuse_impossible(params: Params) -> None:
+def _impossible(params: Params) -> Iterator[str]:
+    """Say which keys do not go together."""
+    dataset, trunk = DATASETS[params.dataset], TRUNKS[params.trunk]
+    n_folds = dataset.n_folds or params.n_folds
     if len(set(params.representations)) < len(params.representations):
-        raise ValueError(f"representations = {list(params.representations)} names one twice")
+        yield f"representations = {list(params.representations)} names one twice: keep one"
     if params.branch is not None and params.branch not in params.representations:
         allowed = ", ".join(params.representations)
-        raise ValueError(f"branch = '{params.branch}' is not of this run: use one of {allowed}")
-    n_folds = N_FOLDS.get(params.dataset, params.n_folds)
+        yield f"branch = '{params.branch}' is not of this run: use one of {allowed}"
     if params.fold > n_folds:
-        raise ValueError(f"fold = {params.fold}: {params.dataset} has folds 1 to {n_folds}")
-    if params.dataset in SYNTHETIC and (params.data_status or params.data_root):
-        raise ValueError(f"{params.dataset} is synthesised: it takes no data_root, no data_status")
-    for key, lowest in SYNTHETIC_LOWEST.items():
-        if params.dataset in SYNTHETIC and getattr(params, key) < lowest:
+        yield f"fold = {params.fold}: {params.dataset} has folds 1 to {n_folds}"
+    for key in ("data_status", "data_root", "data_folder"):
+        if dataset.folder is None and getattr(params, key):
+            yield f"{key} = '{getattr(params, key)}': {params.dataset} is synthesised: leave it out"
+    for key, lowest in dataset.lowest.items():
+        if getattr(params, key) < lowest:
             value = getattr(params, key)
-            raise ValueError(f"{key} = {value}: {params.dataset} is synthesised from {lowest} up")
-    if params.dataset in SYNTHETIC and params.data_folder:
-        raise ValueError(f"{params.dataset} is synthesised: it takes no data_folder")
+            yield f"{key} = {value}: {params.dataset} is synthesised from {lowest} up"
     if params.micro_batch is not None and params.micro_batch > params.batch_size:
-        raise ValueError(
-            f"micro_batch = {params.micro_batch} is more than batch_size = {params.batch_size}"
-        )
+        yield f"micro_batch = {params.micro_batch} is more than batch_size = {params.batch_size}"
     if params.weights == "imagenet" and params.width != 1:
-        raise ValueError(f"width = {params.width}: ImageNet weights exist for width 1.0 alone")
-    widths = WIDTHS.get(params.trunk, (params.width,))
-    if params.width not in widths:
-        allowed = " and ".join(map(str, widths))
-        raise ValueError(f"width = {params.width}: {params.trunk} comes in width {allowed}")
-    depth = DEPTHS[params.trunk]
-    if params.tap < -depth:
-        raise ValueError(f"tap = {params.tap}: {params.trunk} has {depth} feature layers")
+        yield f"width = {params.width}: ImageNet weights exist for width 1.0 alone"
+    if trunk.widths and params.width not in trunk.widths:
+        allowed = " and ".join(map(str, trunk.widths))
+        yield f"width = {params.width}: {params.trunk} comes in width {allowed}"
+    if params.tap < -trunk.depth:
+        yield f"tap = {params.tap}: {params.trunk} has {trunk.depth} feature layers"
 
 
 def make_params(values: Mapping[str, Any], *, source: str = "parameters") -> Params:
@@ -189,28 +227,35 @@ def make_params(values: Mapping[str, Any], *, source: str = "parameters") -> Par
         return Params(**values)
     except ValidationError as error:
         problems = error.errors()
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        n_more = len({problem["loc"][:1] for problem in problems}) - 1
+        more = f" (and {n_more} more)" if n_more else ""
         raise InputError(f"{source}: {_sentence(problems[0])}{more}") from None
     except TypeError:
         raise InputError(f"{source}: a key is not text: write key: value") from None
 
 
 def _sentence(problem: dict[str, Any]) -> str:
+    """Say what pydantic found in the words of this project."""
     key, value = str(problem["loc"][0]) if problem["loc"] else "", problem["input"]
     kind, context = problem["type"], problem.get("ctx", {})
+    if kind == "extra_forbidden" and key in RENAMED:
+        return f"'{key}' is a key of an earlier version: write {RENAMED[key]}"
     if kind == "extra_forbidden":
         near = difflib.get_close_matches(key, Params.model_fields, n=1) or [SYNONYMS.get(key)]
         return f"unknown key '{key}'" + (f": did you mean '{near[0]}'?" if near[0] else "")
     if kind == "value_error":
         return str(context["error"])
     if kind == "literal_error":
-        near = difflib.get_close_matches(str(value), context["expected"].split("'"), n=1)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
-        return f"{key} = {value!r} is not allowed: use {context['expected']}{hint}"
-    # YAML has lists where Python has tuples.
-    reason = (problem["msg"][0].lower() + problem["msg"][1:]).replace("tuple", "list")
+        try:
+            choose(key, value, re.findall("'([^']+)'", context["expected"]))
+        except InputError as error:
+            return str(error)
+    if kind in ("too_short", "too_long", "missing", "tuple_type"):
+        count = {"head": "two whole numbers"}.get(key, "at least one name")
+        return f"{key} = {value!r} is not allowed: write a list of {count}"
+    reason = problem["msg"].removeprefix("Input ")
     hint = " (YAML reads 1e-3 as text: write 1.0e-3)" if _number_as_text(value) else ""
-    return f"{key} = {value!r} is not allowed: {reason}{hint}"
+    return f"{key} = {value!r} is not allowed: it {reason}{hint}"
 
 
 def _number_as_text(value: Any) -> bool:

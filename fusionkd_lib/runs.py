@@ -1,61 +1,55 @@
 """One run: its name, its folder, what it keeps, where it came from, and when it is finished.
 
 A run's folder is named after the parameters that decide its result, so that what is done is found
-again and what two pairs share is trained once. ``complete.json`` is written last, with the digest
-of every other record: without it a run is unfinished.
+again and what two pairs share is trained once. Without ``complete.json`` a run is unfinished.
 """
 
-import hashlib
-import json
 import os
 import platform
-import shutil
+import resource
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
-from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
-from zipfile import BadZipFile, ZipFile
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 import yaml
-from filelock import FileLock, Timeout
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
+from fusionkd_lib.catalogue import DATASETS, REPRESENTATIONS
 from fusionkd_lib.errors import InputError
-from fusionkd_lib.features import SETTINGS, digest, write_atomically
-from fusionkd_lib.params import Params, make_params
+from fusionkd_lib.params import Params
+from fusionkd_lib.records import (
+    COMPLETE,
+    FILES,
+    VERSION,
+    Provenance,
+    Record,
+    TestClips,
+    read_record,
+    write_arrays,
+)
+from fusionkd_lib.speed import WITHOUT_TRACE, resolve, resolve_device
+from fusionkd_lib.storage import digest, file_digest, held, replacing, write_json, write_text
 
-T = TypeVar("T")
-
-COMPLETE = "complete.json"
 CHECKPOINT = "checkpoint.pt"
 NOTEBOOK = "notebook.ipynb"
-RECORDS = ("params.yaml", "history.csv", "scores.npz", "metrics.json", "provenance.json")
 # Environment variable that names a file: once it exists, runs stop after their epoch.
 STOP_FILE = "FUSIONKD_STOP"
 
 # What says where a run happens, not what comes out of it.
-PLACE_KEYS = {"data_root", "device", "branch", "reuse_memory", "store_on_device"}
+PLACE_KEYS = {"data_root", "device", "branch"}
 # What the joint phase alone has.
 JOINT_KEYS = {"representations", "joint_epochs", "tap", "fusion", "kd_weight", "kd_loss"} | {
     "temperature",
     "detach_teacher",
     "ramp_epochs",
     "select",
-}
-DATASET_KEYS = {
-    "urban_synth": {"clips_per_class", "n_folds", "data_seed"},
-    "urban_synth_scenes": {"n_scenes", "n_folds", "data_seed"},
-    "urbansound8k": set(),
-    "sonyc_ust": {"level", "labels", "coarse_labels"},
 }
 PACKAGES = ("torch", "torchvision", "numpy", "soundfile", "soxr")
 
@@ -73,21 +67,39 @@ def outputs_root() -> Path:
     return Path(os.environ.get("FUSIONKD_OUTPUTS") or project_root() / "outputs")
 
 
+def runs_root() -> Path:
+    """Return the folder of runs."""
+    return outputs_root() / "runs"
+
+
+def settle(params: Params) -> Params:
+    """Return parameters whose shortcuts are those that are taken on this machine."""
+    return params.replace(shortcuts=resolve(params.shortcuts, resolve_device(params.device)))
+
+
 def identity(params: Params, *, branch: str | None = None) -> dict[str, Any]:
     """Return the parameters that decide a result, where they differ from the defaults.
 
     Parameters
     ----------
     branch
-        Of the pretraining of this branch; else of the fusion run.
+        Names the branch whose pretraining is meant; else the fusion run is.
     """
+    params = settle(params) if params.shortcuts == "all" else params
     named = (branch,) if branch else params.representations
-    used = set().union(*(SETTINGS[name] for name in named))
-    unused = set().union(*SETTINGS.values()) - used
-    unused |= set().union(*DATASET_KEYS.values()) - DATASET_KEYS[params.dataset]
+    unused = _unused(DATASETS, [params.dataset]) | _unused(REPRESENTATIONS, named)
     unused |= PLACE_KEYS | (JOINT_KEYS if branch else set())
     kept = params.model_dump(mode="json", exclude_defaults=True, exclude=unused)
-    return kept | {"dataset": params.dataset, "representations": list(named)}
+    traced = [name for name in params.shortcuts if name not in WITHOUT_TRACE]
+    kept |= {"dataset": params.dataset, "representations": list(named), "shortcuts": traced}
+    return kept
+
+
+def _unused(entries: Mapping[str, Any], names: Iterable[str]) -> set[str]:
+    """Return the settings that other entries of the catalogue have, and these do not."""
+    # Of real clips, the duration is no matter of the loader, and decides the result all the same.
+    used = set().union(*(entries[name].settings for name in names)) | {"duration"}
+    return set().union(*(entry.settings for entry in entries.values())) - used
 
 
 def run_name(params: Params, *, branch: str | None = None) -> str:
@@ -107,7 +119,7 @@ class Run:
     @classmethod
     def of(cls, params: Params, *, branch: str | None = None) -> "Run":
         """Return the branch run, or the fusion run, that these parameters describe."""
-        return cls(outputs_root() / "runs" / run_name(params, branch=branch))
+        return cls(runs_root() / run_name(params, branch=branch))
 
     @property
     def name(self) -> str:
@@ -119,108 +131,37 @@ class Run:
         """Whether every record of the run is written."""
         return (self.folder / COMPLETE).exists()
 
-    @cached_property
-    def digests(self) -> dict[str, str]:
-        """SHA-256 of each record."""
-        path = self.folder / COMPLETE
-        try:
-            return dict(json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError):  # JSON's errors and those of the encoding are ValueErrors
-            raise InputError(f"{path}: damaged: delete the run's folder") from None
-
-    def record(self, name: str) -> Path:
-        """Return the path of a record that is as it was when the run ended.
+    @property
+    def record(self) -> Record:
+        """What the finished run left behind, checked.
 
         Raises
         ------
         InputError
-            Where the run is unfinished, or the record is missing or changed.
+            As `read_record`; also where the folder is a copy under another name.
         """
-        path = self.folder / name
-        if not self.is_complete:
-            raise InputError(f"{self.folder}: this run is not finished: start it again")
-        if not path.exists() or file_digest(path) != self.digests.get(name):
-            raise InputError(f"{path}: missing or changed since its run: delete the run's folder")
-        return path
-
-    @cached_property
-    def params(self) -> Params:
-        """The parameters of the run."""
-        path = self.record("params.yaml")
-        return make_params(yaml.safe_load(path.read_text()), source=str(path))
-
-    @cached_property
-    def history(self) -> pd.DataFrame:
-        """One row an epoch: the learning rate, every loss term, the validation losses."""
-        return self._read("history.csv", pd.read_csv)
-
-    @cached_property
-    def metrics(self) -> dict[str, Any]:
-        """The figures on the test clips, by classifier, and the thresholds of the tags."""
-        return self._read("metrics.json", lambda path: dict(json.loads(path.read_text())))
-
-    @cached_property
-    def provenance(self) -> dict[str, Any]:
-        """Kind, data, versions, commit, device and parents of the run."""
-        return self._read("provenance.json", lambda path: dict(json.loads(path.read_text())))
-
-    @cached_property
-    def scores(self) -> dict[str, np.ndarray]:
-        """Test clips, recordings, targets, and the scores (clips, K) of each classifier."""
-        return self._read("scores.npz", _read_arrays)
-
-    def trace(self) -> dict[str, Any]:
-        """Return where this run's figures come from, down to the runs that it stands on."""
-        parents = [Run(self.folder.parent / name) for name in self.provenance["parents"]]
-        return {
-            "run": str(self.folder),
-            "notebook": str(self.folder / NOTEBOOK),
-            "parameters": str(self.record("params.yaml")),
-            "fold": self.params.fold,
-            **{key: value for key, value in self.provenance.items() if key != "parents"},
-            "parents": [parent.trace() for parent in parents if parent.is_complete],
-        }
-
-    def copy_records(self, folder: Path) -> Path:
-        """Copy all but the weights and the notebook: enough for tables, too small to tag with."""
-        target = folder / self.name
-        target.mkdir(parents=True, exist_ok=True)
-        for name in (*RECORDS, COMPLETE):
-            shutil.copyfile(self.folder / name, target / name)
-        return target
-
-    def weights(self, name: str) -> dict[str, torch.Tensor]:
-        """Return the weights of a classifier: a branch, or ``fused`` for the whole network."""
-        return self._read(f"{name}.safetensors", load_file)
-
-    def _read(self, name: str, read: Callable[[Path], T]) -> T:
-        """Read a record, or say that it is not what its name says."""
-        path = self.record(name)
-        try:
-            return read(path)
-        except (ValueError, TypeError, EOFError, BadZipFile, SafetensorError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(
-                f"{path}: cannot be read ({reason}): delete the run's folder"
-            ) from None
+        record = read_record(self.folder)
+        branch = record.params.representations[0] if record.provenance.kind == "branch" else None
+        name = run_name(record.params, branch=branch)
+        if name != self.name:
+            raise InputError(f"{self.folder}: this is the run {name} under another name: delete it")
+        return record
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep other processes off this run; wait, and say for whom, where one is at it.
-
-        The lock is the operating system's: that of a process that died is free at once.
-        """
+        """Keep other processes off this run; wait, and say for whom, where one is at it."""
         with held(self.folder.parent / ".locks" / self.name):
             yield
 
     def begin(self, params: Params) -> None:
         """Make the folder and write down what is about to run."""
-        write_atomically(self.folder / "params.yaml", _to_yaml(params))
+        text = yaml.safe_dump(params.model_dump(mode="json"), sort_keys=False)
+        write_text(self.folder / "params.yaml", text)
 
     def write_history(self, history: Iterable[Mapping[str, float]]) -> None:
         """Write the epochs so far."""
         table = pd.DataFrame(list(history))
-        write_atomically(self.folder / "history.csv", table.to_csv(index=False))
+        write_text(self.folder / "history.csv", table.to_csv(index=False))
 
     def finish(
         self,
@@ -228,67 +169,75 @@ class Run:
         metrics: Mapping[str, Any],
         scores: Mapping[str, np.ndarray],
         weights: Mapping[str, Mapping[str, torch.Tensor]],
-        provenance: Mapping[str, Any],
+        provenance: Provenance,
+        test: TestClips,
     ) -> None:
         """Write the results, and ``complete.json`` last; the checkpoint is then of no more use."""
         for name, state in weights.items():
             state = {key: tensor.contiguous() for key, tensor in state.items()}
-            save_file(state, self.folder / f"{name}.safetensors")
-        np.savez_compressed(self.folder / "scores.npz", **scores)
+            with replacing(self.folder / f"{name}.safetensors") as partial:
+                save_file(state, partial)
+        halves = {name: values.astype(np.float16) for name, values in scores.items()}
+        write_arrays(self.folder / "scores.npz", halves)
+        test.write(self.folder.parent)
         write_json(self.folder / "metrics.json", metrics)
-        write_json(self.folder / "provenance.json", provenance)
-        records = [*RECORDS, *(f"{name}.safetensors" for name in weights)]
-        digests = {name: file_digest(self.folder / name) for name in records}
-        write_json(self.folder / COMPLETE, digests)
+        write_json(self.folder / "provenance.json", provenance.model_dump(mode="json"))
+        names = [*FILES, *(f"{name}.safetensors" for name in weights)]
+        digests = {name: file_digest(self.folder / name) for name in names}
+        write_json(self.folder / COMPLETE, {"version": VERSION, "files": digests})
         (self.folder / CHECKPOINT).unlink(missing_ok=True)
 
 
-@contextmanager
-def held(path: Path) -> Iterator[None]:
-    """Hold a lock file, beside which it stands who holds it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock, holder = (
-        FileLock(path.with_name(path.name + ".lock")),
-        path.with_name(path.name + ".holder"),
-    )
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        who = holder.read_text() if holder.exists() else "another process"
-        print(f"{path.name}: waiting for {who}", flush=True)
-        lock.acquire()
-    try:
-        holder.write_text(f"process {os.getpid()} on {platform.node()}, since {datetime.now():%c}")
-        yield
-    finally:
-        holder.unlink(missing_ok=True)
-        lock.release()
+def find_records(root: Path) -> tuple[list[Record], list[str]]:
+    """Return the records below a folder, by name, and the faults of those that are damaged.
+
+    Returns
+    -------
+    records : list of Record
+    faults : list of str
+        One sentence per run that cannot be used.
+    """
+    records, faults = [], []
+    for path in sorted(root.glob(f"*/{COMPLETE}")):
+        try:
+            records.append(Run(path.parent).record)
+        except (InputError, OSError) as error:
+            faults.append(str(error))
+    return records, faults
 
 
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    # `numpy.savez` makes a zip; `numpy.load` would take a file for whatever else it looks like.
-    with ZipFile(path), np.load(path, allow_pickle=False) as arrays:
-        return dict(arrays)
-
-
-def _to_yaml(params: Params) -> str:
-    return yaml.safe_dump(params.model_dump(mode="json"), sort_keys=False)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write plain data as JSON for people and programs, atomically."""
-    write_atomically(path, json.dumps(value, indent=1) + "\n")
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def trace(record: Record) -> dict[str, Any]:
+    """Return where a run comes from, down to the runs that it stands on."""
+    provenance = record.provenance.model_dump(mode="json")
+    parents = [Run(record.folder.parent / name) for name in provenance.pop("parents")]
+    told = ("fold", "seed", "threads", "shortcuts")
+    return {
+        "run": str(record.folder),
+        "notebook": str(record.folder / NOTEBOOK),
+        "parameters": str(record.folder / "params.yaml"),
+        **record.params.model_dump(mode="json", include=set(told)),
+        "provenance": provenance,
+        "parents": [trace(parent.record) for parent in parents if parent.is_complete],
+    }
 
 
 def where_from() -> dict[str, Any]:
-    """Return the commit and the package versions that a run happens with."""
-    return {"commit": _commit(), "versions": {name: version(name) for name in PACKAGES}}
+    """Return commit, package versions, processor and peak memory of this process."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {
+        "commit": _commit(),
+        "versions": {name: version(name) for name in PACKAGES},
+        "processor": _processor(),
+        "peak_mebibytes": round(peak, 1),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
 
 
 def _commit() -> str:

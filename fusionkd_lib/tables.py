@@ -1,26 +1,25 @@
 """Runs -> Tables I to III: ours with its interval, beside the paper's.
 
 A row is a classifier of one pair: each branch alone, each branch after distillation, the fused
-classifier. Its figure is the mean over the runs (folds and seeds) of the official metric, in
-percent; its interval resamples whole recordings (or sensors' clips) of the test folds.
+classifier. Its value is the mean over the runs (folds and seeds) of the official metric, in
+percent; its interval resamples whole recordings (or sensors' clips) of the test folds. A table is
+data; only `to_markdown` makes text of it.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from fusionkd_lib import metrics
+from fusionkd_lib.catalogue import FUSED, label
 from fusionkd_lib.errors import InputError
-from fusionkd_lib.features import digest
-from fusionkd_lib.models import FUSED
 from fusionkd_lib.params import Params
-from fusionkd_lib.runs import Run, identity
+from fusionkd_lib.records import Record
+from fusionkd_lib.runs import identity, trace
+from fusionkd_lib.storage import digest
 
-LABELS = {"logmel": "Log-mel", "cqt": "CQT", "gammatone": "Gammatone", "stft": "STFT"}
 NUMERALS = {("logmel", "gammatone"): "I", ("logmel", "cqt"): "II", ("gammatone", "cqt"): "III"}
 
 # The paper's Tables I to III, in percent: branches, branches (KD), fused.
@@ -44,29 +43,240 @@ METRIC_NAMES = {"accuracy": "accuracy", "micro_auprc": "micro AUPRC"}
 
 
 @dataclass(frozen=True)
-class Table:
-    """One pair on one dataset with one setting: its rows, and all that must be said of them."""
+class Row:
+    """A classifier: its value, its 95 % interval and the paper's, all in percent.
 
-    title: str
+    Parameters
+    ----------
+    classifier, head
+        Its name in the table, and the scores of the runs that it stands on.
+    ours, low, high, paper
+        None where there is no run, or the paper has no value.
+    folds, clips, seeds
+        Numbers of test folds, of their clips, and of seeds.
+    runs
+        Names of the runs whose mean it is.
+    """
+
+    classifier: str
+    head: str
+    ours: float | None
+    low: float | None
+    high: float | None
+    paper: float | None
+    folds: int
+    clips: int
+    seeds: int
+    runs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """One pair on one dataset with one setting: its rows, and all that must be said of them.
+
+    Parameters
+    ----------
+    metric
+        A key of `METRIC_NAMES`.
+    dataset, status
+        What was tested on, and what may be claimed of it.
+    chance
+        What blind guessing reaches, in percent.
+    """
+
+    metric: str
+    dataset: str
+    status: str
+    rows: tuple[Row, ...]
+    chance: float
     note: str
-    rows: pd.DataFrame
     params: Params
+
+    @property
+    def numeral(self) -> str:
+        """The paper's number of this table, or the pair."""
+        return NUMERALS.get(self.params.representations, self.params.pair)
+
+    @property
+    def measured(self) -> str:
+        """What the values are, such as ``accuracy in %, UrbanSound8K (partial)``."""
+        return f"{METRIC_NAMES[self.metric]} in %, {self.dataset} ({self.status})"
+
+    @property
+    def title(self) -> str:
+        """Number, pair and measure of the table."""
+        return f"Table {self.numeral} · {self.params.pair} · {self.measured}"
+
+    @property
+    def paper_data(self) -> str:
+        """What the paper's values were measured on."""
+        return PAPER_DATA[self.metric]
+
+    def row(self, head: str, *, alone: bool = False) -> Row:
+        """Return a classifier's row; ``alone``: a branch before distillation."""
+        found = [row for row in self.rows if row.head == head]
+        return found[0] if alone else found[-1]
 
     def to_markdown(self) -> str:
         """Return title, table and note for a terminal, GitHub and a notebook alike."""
-        return f"**{self.title}**\n\n{markdown(self.rows.drop(columns=HIDDEN))}\n\n{self.note}"
+        rows = [
+            {
+                "Classifier": row.classifier,
+                "Ours": _percent(row.ours),
+                "95 % interval": interval(row.low, row.high),
+                f"Paper ({self.paper_data})": row.paper,
+                "Folds": row.folds,
+                "Clips": row.clips,
+                "Seeds": row.seeds,
+            }
+            for row in self.rows
+        ]
+        return f"**{self.title}**\n\n{markdown(rows)}\n\n{self.note}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the table as plain data."""
-        rows = self.rows.astype(object).where(self.rows.notna(), None).to_dict("records")
-        return {"title": self.title, "note": self.note, "rows": rows}
+        rows = [{k: v for k, v in asdict(row).items() if k != "runs"} for row in self.rows]
+        told = {key: getattr(self, key) for key in ("title", "metric", "dataset", "status")}
+        return {**told, "chance": self.chance, "note": self.note, "rows": rows}
 
 
-HIDDEN = ["head", "runs", "chance"]
+@dataclass(frozen=True)
+class Gain:
+    """A branch after distillation compared with itself before, in points, on the same recordings.
+
+    Parameters
+    ----------
+    gain, low, high
+        The difference and its paired 95 % interval.
+    paper
+        The paper's, None where it has none.
+    """
+
+    head: str
+    gain: float
+    low: float
+    high: float
+    paper: float | None
+
+    @property
+    def verdict(self) -> str:
+        """``gain`` or ``loss`` where the interval leaves out zero, else ``open``."""
+        return "gain" if self.low > 0 else "loss" if self.high < 0 else "open"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the comparison as a row for `markdown`."""
+        return {
+            "Branch": label(self.head),
+            "Gain (points)": f"{self.gain:+.1f}",
+            "95 % interval": f"{self.low:+.1f} to {self.high:+.1f}",
+            "Paper's gain": None if self.paper is None else f"{self.paper:+.1f}",
+            "Verdict": self.verdict,
+        }
 
 
-def trace(tables: Iterable[Table], runs: Iterable[Run], title: str, classifier: str) -> list[dict]:
-    """Walk from a row of a table back to the runs that its figure is the mean of.
+def collect(runs: Iterable[Record]) -> list[Table]:
+    """Gather runs into tables: equal but for fold and seed belongs together."""
+    by_name = {run.name: run for run in runs}
+    groups: dict[str, list[Record]] = {}
+    for run in by_name.values():
+        if run.provenance.kind == "fusion":
+            groups.setdefault(_setting(run), []).append(run)
+    tables = [_table(group, by_name) for group in groups.values()]
+    return sorted(tables, key=lambda table: (table.params.dataset, table.numeral))
+
+
+def _setting(run: Record) -> str:
+    kept = {k: v for k, v in identity(run.params).items() if k not in ("fold", "seed")}
+    return digest([kept, run.provenance.data_status, run.provenance.data])
+
+
+def _table(fusions: Sequence[Record], by_name: Mapping[str, Record]) -> Table:
+    params, provenance = fusions[0].params, fusions[0].provenance
+    metric, names = provenance.metric, params.representations
+    alone = [_parents(fusions, index, by_name) for index in range(len(names))]
+    classifiers = [(label(name), name, parents) for name, parents in zip(names, alone, strict=True)]
+    classifiers += [(f"{label(name)} (KD)", name, fusions) for name in names]
+    classifiers += [(label(FUSED), FUSED, fusions)]
+    paper = PAPER[metric].get(names, [None] * len(classifiers))
+    return Table(
+        metric=metric,
+        dataset=provenance.dataset,
+        status=provenance.data_status,
+        rows=tuple(
+            _row(*classifier, paper=value)
+            for classifier, value in zip(classifiers, paper, strict=True)
+        ),
+        chance=100 * float(np.mean([_chance(run) for run in fusions])),
+        note=_note(fusions),
+        params=params,
+    )
+
+
+def _parents(fusions: Sequence[Record], index: int, by_name: Mapping[str, Record]) -> list[Record]:
+    names = [list(run.provenance.parents)[index] for run in fusions]
+    return [by_name[name] for name in names if name in by_name]
+
+
+def _row(classifier: str, head: str, runs: Sequence[Record], *, paper: float | None) -> Row:
+    ours = low = high = None
+    if runs:
+        ours = 100 * float(np.mean([run.score(head) for run in runs]))
+        low, high = (100 * float(x) for x in np.quantile(_resampled(runs, head), [0.025, 0.975]))
+    return Row(
+        classifier,
+        head,
+        ours,
+        low,
+        high,
+        paper,
+        folds=len({run.params.fold for run in runs}),
+        clips=sum({run.params.fold: run.provenance.n_test for run in runs}.values()),
+        seeds=len({run.params.seed for run in runs}),
+        runs=tuple(run.name for run in runs),
+    )
+
+
+def _chance(run: Record) -> float:
+    """Return what blind guessing reaches: one class in K, or the share of tags that are set."""
+    targets = run.test.targets
+    return float(np.nanmean(targets)) if targets.ndim == 2 else 1 / len(run.provenance.classes)
+
+
+def _resampled(runs: Sequence[Record], head: str) -> np.ndarray:
+    """Return the mean over the runs of a metric on resampled recordings: (n_resamples,)."""
+    # The same seed draws the same recordings for every run of a fold: seeds and heads are paired.
+    resampled = [
+        metrics.bootstrap(
+            getattr(metrics, run.provenance.metric),
+            run.test.targets,
+            run.scores[head],
+            run.test.groups,
+            seed=run.params.fold,
+        )
+        for run in runs
+    ]
+    return np.mean(resampled, axis=0)
+
+
+def gains(table: Table, runs: Iterable[Record]) -> list[Gain]:
+    """Compare each branch after distillation with itself before, on the same recordings."""
+    by_name, found = {run.name: run for run in runs}, []
+    for head in table.params.representations:
+        before, after = table.row(head, alone=True), table.row(head)
+        if not before.runs:
+            continue
+        sides = [[by_name[name] for name in row.runs] for row in (after, before)]
+        resampled = _resampled(sides[0], head) - _resampled(sides[1], head)
+        low, high = (100 * float(x) for x in np.quantile(resampled, [0.025, 0.975]))
+        paper = None if after.paper is None else after.paper - before.paper
+        found.append(Gain(head, after.ours - before.ours, low, high, paper))
+    return found
+
+
+def trace_row(
+    tables: Iterable[Table], runs: Iterable[Record], title: str, classifier: str
+) -> list[dict]:
+    """Walk from a row of a table back to the runs whose mean it is.
 
     Parameters
     ----------
@@ -85,164 +295,61 @@ def trace(tables: Iterable[Table], runs: Iterable[Run], title: str, classifier: 
         (table, row)
         for table in tables
         if table.title.lower().startswith(f"{title} ".lower())
-        for row in table.rows.itertuples()
+        for row in table.rows
     ]
-    chosen = [(t, row) for t, row in found if row.Classifier.lower() == classifier.lower()]
+    chosen = [(t, row) for t, row in found if row.classifier.lower() == classifier.lower()]
     if not found:
         raise InputError(f"no table is called '{title}': fusionkd table shows those that there are")
     if not chosen:
-        names = ", ".join(dict.fromkeys(row.Classifier for _, row in found))
+        names = ", ".join(dict.fromkeys(row.classifier for _, row in found))
         raise InputError(f"no row of {title} is called '{classifier}': there are {names}")
     return [
         {
             "table": table.title,
-            "classifier": row.Classifier,
-            "figure": by_name[name].metrics[row.head],
+            "classifier": row.classifier,
             "head": row.head,
-            **by_name[name].trace(),
+            "metrics": by_name[name].metrics[row.head],
+            **trace(by_name[name]),
         }
         for table, row in chosen
         for name in row.runs
     ]
 
 
-def find_runs(root: Path) -> list[Run]:
-    """Return the complete runs below a folder of runs, by name."""
-    return [Run(path.parent) for path in sorted(root.glob("*/complete.json"))]
-
-
-def collect(runs: Iterable[Run]) -> list[Table]:
-    """Gather runs into tables: equal but for fold and seed belongs together."""
-    by_name = {run.name: run for run in runs}
-    groups: dict[str, list[Run]] = {}
-    for run in by_name.values():
-        if run.provenance["kind"] == "fusion":
-            groups.setdefault(_setting(run), []).append(run)
-    tables = [_table(group, by_name) for group in groups.values()]
-    return sorted(tables, key=lambda table: (table.params.dataset, _numeral(table.params)))
-
-
-def _setting(run: Run) -> str:
-    kept = {k: v for k, v in identity(run.params).items() if k not in ("fold", "seed")}
-    return digest([kept, run.provenance["data_status"]])
-
-
-def _numeral(params: Params) -> str:
-    return NUMERALS.get(params.representations, params.pair)
-
-
-def _table(fusions: Sequence[Run], by_name: dict[str, Run]) -> Table:
-    params, provenance = fusions[0].params, fusions[0].provenance
-    metric = "micro_auprc" if fusions[0].scores["targets"].ndim == 2 else "accuracy"
-    rows = []
-    for index, name in enumerate(params.representations):
-        rows.append(_row(LABELS[name], name, _parents(fusions, index, by_name), metric))
-    for name in params.representations:
-        rows.append(_row(f"{LABELS[name]} (KD)", name, fusions, metric))
-    rows.append(_row("Fused classifier", FUSED, fusions, metric))
-    frame = pd.DataFrame(rows)
-    paper = PAPER[metric].get(params.representations, [None] * len(rows))
-    frame.insert(3, f"Paper ({PAPER_DATA[metric]})", list(paper))
-    name = f"{METRIC_NAMES[metric]} in %, {provenance['dataset']} ({provenance['data_status']})"
-    title = f"Table {_numeral(params)} · {params.pair} · {name}"
-    return Table(title, _note(fusions), frame, params)
-
-
-def _parents(fusions: Sequence[Run], index: int, by_name: dict[str, Run]) -> list[Run]:
-    names = [list(run.provenance["parents"])[index] for run in fusions]
-    return [by_name[name] for name in names if name in by_name]
-
-
-def _row(label: str, head: str, runs: Sequence[Run], metric: str) -> dict[str, Any]:
-    ours = float(np.mean([run.metrics[head][metric] for run in runs])) if runs else np.nan
-    low, high = np.quantile(_resampled(runs, head, metric), [0.025, 0.975]) if runs else (0, 0)
-    return {
-        "Classifier": label,
-        "Ours": round(100 * ours, 1),
-        "95 % interval": f"{100 * low:.1f} to {100 * high:.1f}" if runs else None,
-        "Folds": len({run.params.fold for run in runs}),
-        "Clips": sum({r.params.fold: r.provenance["n_test"] for r in runs}.values()),
-        "Seeds": len({run.params.seed for run in runs}),
-        "head": head,
-        "runs": [run.name for run in runs],
-        "chance": round(100 * float(np.mean([_chance(run) for run in runs])), 1) if runs else None,
-    }
-
-
-def _chance(run: Run) -> float:
-    """Return what blind guessing reaches: one class in K, or the share of tags that are set."""
-    targets = run.scores["targets"]
-    return float(np.nanmean(targets)) if targets.ndim == 2 else 1 / len(run.provenance["classes"])
-
-
-def _resampled(runs: Sequence[Run], head: str, metric: str) -> np.ndarray:
-    """Return the mean over the runs of a metric on resampled recordings: (n_resamples,)."""
-    # The same seed draws the same recordings for every run of a fold: seeds and heads are paired.
-    resampled = [
-        metrics.bootstrap(
-            getattr(metrics, metric),
-            run.scores["targets"],
-            run.scores[head],
-            run.scores["groups"],
-            seed=run.params.fold,
-        )
-        for run in runs
-    ]
-    return np.mean(resampled, axis=0)
-
-
-def gains(table: Table, runs: Iterable[Run]) -> pd.DataFrame:
-    """Compare each branch after distillation with itself before, on the same recordings.
-
-    Returns
-    -------
-    pandas.DataFrame
-        A row a branch: our gain in points with its paired 95 % interval, the paper's gain, and a
-        verdict: ``gain`` or ``loss`` where the interval leaves out zero, else ``open``.
-    """
-    by_name, rows = {run.name: run for run in runs}, table.rows.set_index("Classifier")
-    metric = "micro_auprc" if "AUPRC" in table.title else "accuracy"
-    paper = next(column for column in rows if column.startswith("Paper"))
-    found = []
-    for name in table.params.representations:
-        before, after = rows.loc[LABELS[name]], rows.loc[f"{LABELS[name]} (KD)"]
-        sides = [[by_name[run] for run in row["runs"]] for row in (before, after)]
-        if not all(sides):
-            continue
-        means = [np.mean([run.metrics[name][metric] for run in side]) for side in sides]
-        resampled = _resampled(sides[1], name, metric) - _resampled(sides[0], name, metric)
-        low, high = 100 * np.quantile(resampled, [0.025, 0.975])
-        found.append(
-            {
-                "Branch": LABELS[name],
-                "Gain (points)": f"{100 * (means[1] - means[0]):+.1f}",
-                "95 % interval": f"{low:+.1f} to {high:+.1f}",
-                "Paper's gain": f"{after[paper] - before[paper]:+.1f}",
-                "Verdict": "gain" if low > 0 else "loss" if high < 0 else "open",
-            }
-        )
-    return pd.DataFrame(found)
-
-
-def _note(fusions: Sequence[Run]) -> str:
+def _note(fusions: Sequence[Record]) -> str:
     provenance, params = fusions[0].provenance, fusions[0].params
-    dropped = provenance["n_dropped"]
+    dropped = provenance.n_dropped
     leaks = f" {dropped} training clips left out: their recording is in the test fold." * bool(
         dropped
     )
     n_epochs = params.joint_epochs or params.epochs
     return (
-        f"Data: {provenance['data_status']}. {provenance['data_note'].rstrip('.')}. "
+        f"Data: {provenance.data_status}. {provenance.data_note.rstrip('.')}. "
         f"{params.trunk} at width {params.width:g}, {params.epochs} + {n_epochs} epochs, "
         f"{params.sample_rate} Hz.{leaks} The interval resamples recordings of the test clips; it "
         "does not hold the spread of seeds."
     )
 
 
-def markdown(frame: pd.DataFrame) -> str:
-    """Return a data frame as a Markdown table, aligned to be read as plain text too."""
-    cells = [list(frame.columns), *frame.astype(object).where(frame.notna(), "–").values.tolist()]
-    text = [[str(cell) for cell in row] for row in cells]
+def interval(low: float | None, high: float | None) -> str | None:
+    """Write an interval in percent, such as ``23.4 to 41.2``."""
+    return None if low is None else f"{low:.1f} to {high:.1f}"
+
+
+def _percent(value: float | None) -> str | None:
+    return None if value is None else f"{value:.1f}"
+
+
+def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows as a Markdown table, aligned to be read as plain text too.
+
+    >>> print(markdown([{"Trunk": "small", "Clips": 9}]))
+    | Trunk | Clips |
+    |-------|-------|
+    | small | 9     |
+    """
+    cells = [list(rows[0]), *([row[key] for key in rows[0]] for row in rows)]
+    text = [["–" if cell is None else str(cell) for cell in row] for row in cells]
     widths = [max(len(row[i]) for row in text) for i in range(len(text[0]))]
     lines = [
         "| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |"

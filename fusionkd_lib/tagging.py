@@ -19,14 +19,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from fusionkd_lib import features
 from fusionkd_lib.audio import stream_mono
+from fusionkd_lib.catalogue import FUSED
 from fusionkd_lib.errors import InputError
-from fusionkd_lib.experiment import load_branch, load_fusion
-from fusionkd_lib.models import FUSED
-from fusionkd_lib.params import Params
-from fusionkd_lib.runs import COMPLETE, Run, outputs_root
-from fusionkd_lib.training import apply, probabilities
+from fusionkd_lib.experiment import clip_format, load_branch, load_fusion, representations_of
+from fusionkd_lib.features import ClipFormat, compute
+from fusionkd_lib.records import COMPLETE
+from fusionkd_lib.runs import Run, runs_root
+from fusionkd_lib.training import probabilities
 
 # So many windows of the paper's 4 s at 44.1 kHz take about 200 MB in the network.
 WINDOWS_AT_ONCE = 16
@@ -43,8 +43,8 @@ class Tagger:
     ----------
     run, head
         The run's name; the branch, or ``"fused"``.
-    params
-        The run's parameters, its representations those of the head.
+    clip_format
+        What a window is brought to.
     network
         In evaluation mode; it takes spectrograms in dB.
     representations
@@ -60,7 +60,7 @@ class Tagger:
 
     run: str
     head: str
-    params: Params
+    clip_format: ClipFormat
     network: nn.Module
     representations: dict[str, nn.Module]
     classes: tuple[str, ...]
@@ -68,25 +68,15 @@ class Tagger:
     multi_label: bool
     data_status: str
 
-    @property
-    def sample_rate(self) -> int:
-        """Rate in Hz that recordings are brought to."""
-        return self.params.sample_rate
-
-    @property
-    def duration(self) -> float:
-        """Length of a window in seconds."""
-        return self.params.duration
-
     def scores(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
         """Return the scores (B, K) in [0, 1] of B waveforms (N,), each one window at most.
 
         They are computed in single precision, whatever the run trained in.
         """
-        spectrograms = features.compute(self.representations, waveforms, self.params)  # (B, F, T)
+        spectrograms = compute(self.representations, waveforms, self.clip_format)  # (B, F, T)
         inputs = {name: torch.from_numpy(x[:, None]) for name, x in spectrograms.items()}
         with torch.inference_mode():
-            logits = apply(self.network, inputs).logits  # (B, K)
+            logits = self.network(inputs).logits  # (B, K)
         return probabilities(logits.numpy(), multi_label=self.multi_label)
 
 
@@ -107,7 +97,7 @@ def load_tagger(run_folder: str | Path, head: str | None = None) -> Tagger:
         If there is no such run or head, the run is not finished, or its weights are damaged or
         another network's.
     """
-    run = _find_run(run_folder)
+    run = _find_run(run_folder).record
     heads = list(run.metrics)
     head = head or (FUSED if FUSED in heads else heads[0])
     if head not in heads:
@@ -115,23 +105,23 @@ def load_tagger(run_folder: str | Path, head: str | None = None) -> Tagger:
     named = run.params.representations if head == FUSED else (head,)
     params = run.params.replace(representations=named, branch=None)
     network = load_fusion(run) if head == FUSED else load_branch(run, head)
-    figures, classes = run.metrics[head], tuple(run.provenance["classes"])
+    figures, classes = run.metrics[head], run.provenance.classes
     return Tagger(
         run=run.name,
         head=head,
-        params=params,
+        clip_format=clip_format(params),
         network=network.eval(),
-        representations=features.build_representations(params),
+        representations=representations_of(params),
         classes=classes,
         thresholds=np.array(figures.get("thresholds", [DEFAULT_THRESHOLD] * len(classes))),
-        multi_label="micro_auprc" in figures,
-        data_status=run.provenance["data_status"],
+        multi_label=run.provenance.metric == "micro_auprc",
+        data_status=run.provenance.data_status,
     )
 
 
 def _find_run(folder_or_name: str | Path) -> Run:
     """Return the run of that folder, or of that name among this project's."""
-    root = outputs_root() / "runs"
+    root = runs_root()
     for folder in (Path(folder_or_name), root / folder_or_name):
         if any((folder / name).is_file() for name in ("params.yaml", COMPLETE)):
             return Run(folder.resolve())
@@ -206,14 +196,14 @@ def tag_file(tagger: Tagger, path: str | Path, *, windows: bool = False) -> dict
 
 def _score_windows(tagger: Tagger, path: str | Path) -> tuple[list[float], float, np.ndarray]:
     """Return where the windows start and the last one ends, in seconds, and scores (n, K)."""
-    n_samples, _ = features.clip_shape(tagger.params)
-    blocks = stream_mono(path, sample_rate=tagger.sample_rate)
-    windows = cut_windows(blocks, n_samples)
+    sample_rate = tagger.clip_format.sample_rate
+    blocks = stream_mono(path, sample_rate=sample_rate)
+    windows = cut_windows(blocks, tagger.clip_format.n_samples)
     starts, end, scores = [], 0, []
     # A batch at a time, so that memory does not grow with the recording.
     while batch := list(islice(windows, WINDOWS_AT_ONCE)):
-        starts += [start / tagger.sample_rate for start, _ in batch]
-        end = (batch[-1][0] + len(batch[-1][1])) / tagger.sample_rate
+        starts += [start / sample_rate for start, _ in batch]
+        end = (batch[-1][0] + len(batch[-1][1])) / sample_rate
         scores.append(tagger.scores([window for _, window in batch]))
     return starts, end, np.concatenate(scores)
 

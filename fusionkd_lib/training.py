@@ -1,4 +1,4 @@
-"""Epoch, fit, predict, checkpoint and resume (section IV-D).
+"""The training step, epoch, fit, predict, checkpoint and resume (section IV-D).
 
 A run that is stopped and started again goes on from its last epoch and ends, on the CPU with the
 same number of threads, bit for bit where an uninterrupted one ends: everything that changes from
@@ -7,9 +7,8 @@ alone.
 """
 
 import math
-import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,42 +17,99 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fusionkd_lib import losses
 from fusionkd_lib.augmentation import augment
-from fusionkd_lib.batches import Data, batches, shuffled
+from fusionkd_lib.batches import Data, batches, chance_of, shares, shuffled
 from fusionkd_lib.errors import InputError
-from fusionkd_lib.fast_layers import use_fast_layers
-from fusionkd_lib.machine import autocast, resolve_fast_layers
-from fusionkd_lib.models import Branch, Output
-from fusionkd_lib.params import Params
+from fusionkd_lib.losses import (
+    PAPER,
+    Distillation,
+    classification_loss,
+    classification_terms,
+    distillation_terms,
+    total_loss,
+)
+from fusionkd_lib.speed import autocast, set_up_model
+from fusionkd_lib.storage import replacing
 
 Report = Callable[[list[dict[str, float]], int], None]
+# Spectrograms by representation, targets, and the part's share of the batch by kind of term.
+Part = tuple[Mapping[str, Tensor], Tensor, Mapping[str, float]]
+WHOLE = {"ce": 1.0, "kd": 1.0}
 
 
-def apply(model: nn.Module, spectrograms: Mapping[str, Tensor]) -> Output:
-    """Run a branch on its own representation, or a fused network on all of them."""
-    return model(spectrograms[model.name] if isinstance(model, Branch) else spectrograms)
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained; the defaults are the paper's, or our reading of it.
+
+    Parameters
+    ----------
+    batch_size, micro_batch
+        Clips in a step, and in each of its parts where one does not fit into memory.
+    lr, lr_factor, patience, weight_decay
+        Of AMSGrad Adam and of the schedule that cuts its rate where validation does not improve.
+    augmentation
+        As of `augment`.
+    distillation
+        How the branches of a fused network learn from it.
+    select
+        ``"joint"``: one epoch for all classifiers; ``"per_head"``: each has its own best.
+    seed
+        Decides the order of the clips and how they are varied.
+    shortcuts
+        Names of `speed`.
+    """
+
+    batch_size: int = 64
+    micro_batch: int | None = None
+    lr: float = 0.01
+    lr_factor: float = 0.1
+    patience: int = 5
+    weight_decay: float = 0.0
+    augmentation: str = "none"
+    distillation: Distillation = PAPER
+    select: str = "joint"
+    seed: int = 0
+    shortcuts: tuple[str, ...] = ()
 
 
-def loss_terms(
-    output: Output, targets: Tensor, *, multi_label: bool, params: Params
+def train_step(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    parts: Iterable[Part],
+    *,
+    multi_label: bool = False,
+    distillation: Distillation = PAPER,
+    kd_weight: float = 0.0,
+    shortcuts: tuple[str, ...] = (),
 ) -> dict[str, Tensor]:
-    """Return the named terms of Eq. 1 for a branch, of Eq. 4 for a fused network."""
-    return losses.classification_terms(output, targets, multi_label=multi_label) | (
-        losses.distillation_terms(
-            output,
-            kind=params.kd_loss,
-            temperature=params.temperature,
-            detach_teacher=params.detach_teacher,
-            multi_label=multi_label,
-        )
-    )
+    """Take one step down the gradient of Eq. 1 for a branch, of Eq. 4 for a fused network.
 
+    Parameters
+    ----------
+    parts
+        The batch, as a rule in one part: (spectrograms, targets, `WHOLE`).
+    kd_weight
+        lambda of this step.
 
-def kd_weight(epoch: int, *, n_epochs: int, params: Params) -> float:
-    """Return the ramped lambda of an epoch, counted from 0."""
-    progress = losses.ramp_progress(epoch, params.ramp_epochs or n_epochs)
-    return params.kd_weight * losses.ramp(progress)
+    Returns
+    -------
+    dict
+        The loss terms of the batch by name, and their total as ``loss``.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    step: dict[str, Tensor] = {}
+    for spectrograms, targets, share in parts:
+        with autocast(targets.device, shortcuts):
+            output = model(spectrograms)
+        terms = classification_terms(output, targets, multi_label=multi_label)  # Eq. 1 or 3
+        terms |= distillation_terms(output, distillation, multi_label=multi_label)  # Eq. 2
+        terms = {name: share[name[:2]] * term for name, term in terms.items()}
+        total = total_loss(terms, kd_weight=kd_weight)  # Eq. 4
+        total.backward()
+        for name, term in (terms | {"loss": total}).items():
+            step[name] = step.get(name, 0.0) + term.detach()
+    optimizer.step()
+    return step
 
 
 def train_epoch(
@@ -63,43 +119,52 @@ def train_epoch(
     rows: np.ndarray,
     *,
     epoch: int,
-    weight: float,
-    params: Params,
+    kd_weight: float,
+    recipe: Recipe,
 ) -> dict[str, float]:
     """Train on every row once; return the mean of each loss term over the clips."""
     model.train()
-    generator = torch.Generator().manual_seed(params.seed * 1_000_003 + epoch)
+    generator = chance_of(seed=recipe.seed, epoch=epoch)
     sums: dict[str, Tensor] = {}
-    for batch in batches(shuffled(rows, seed=params.seed, epoch=epoch), params.batch_size):
-        optimizer.zero_grad(set_to_none=True)
-        for part in batches(batch, params.micro_batch or params.batch_size):
-            inputs, targets = data.batch(part)
-            inputs, targets = augment(
-                params.augmentation, inputs, targets, n_classes=data.n_classes, generator=generator
-            )
-            with autocast(params, data.device):
-                output = apply(model, inputs)
-            terms = loss_terms(output, targets, multi_label=data.multi_label, params=params)
-            total = losses.total_loss(terms, kd_weight=weight)
-            (total * (len(part) / len(batch))).backward()
-            for name, term in (terms | {"loss": total}).items():
-                # Summed where it is: to read a figure would wait for the device in every step.
-                sums[name] = sums.get(name, 0.0) + term.detach() * len(part)
-        optimizer.step()
+    for batch in batches(shuffled(rows, seed=recipe.seed, epoch=epoch), recipe.batch_size):
+        step = train_step(
+            model,
+            optimizer,
+            _parts(data, batch, generator, recipe),
+            multi_label=data.multi_label,
+            distillation=recipe.distillation,
+            kd_weight=kd_weight,
+            shortcuts=recipe.shortcuts,
+        )
+        for name, term in step.items():
+            # Summed where it is: to read a figure would wait for the device in every step.
+            sums[name] = sums.get(name, 0.0) + term * len(batch)
     return {name: float(total) / len(rows) for name, total in sums.items()}
+
+
+def _parts(
+    data: Data, batch: np.ndarray, generator: torch.Generator, recipe: Recipe
+) -> Iterable[Part]:
+    cuts = batches(batch, recipe.micro_batch or recipe.batch_size)
+    for rows, share in zip(cuts, shares(cuts, data.targets), strict=True):
+        inputs, targets = data.batch(rows)
+        inputs, targets = augment(
+            recipe.augmentation, inputs, targets, n_classes=data.n_classes, generator=generator
+        )
+        yield inputs, targets, share
 
 
 @torch.inference_mode()
 def predict(
-    model: nn.Module, data: Data, rows: np.ndarray, *, params: Params
+    model: nn.Module, data: Data, rows: np.ndarray, *, recipe: Recipe
 ) -> dict[str, np.ndarray]:
     """Return the logits (len(rows), K) of every classifier, in evaluation mode."""
     model.eval()
     logits: dict[str, list[Tensor]] = {}
-    for batch in batches(rows, params.micro_batch or params.batch_size):
+    for batch in batches(rows, recipe.micro_batch or recipe.batch_size):
         inputs, _ = data.batch(batch)
-        with autocast(params, data.device):
-            output = apply(model, inputs)
+        with autocast(data.device, recipe.shortcuts):
+            output = model(inputs)
         for name, values in output.logits_by_head().items():
             logits.setdefault(name, []).append(values.float())
     return {name: torch.cat(values).cpu().numpy() for name, values in logits.items()}
@@ -112,17 +177,15 @@ def probabilities(logits: np.ndarray, *, multi_label: bool) -> np.ndarray:
 
 
 def validation_losses(
-    model: nn.Module, data: Data, rows: np.ndarray, *, params: Params
+    model: nn.Module, data: Data, rows: np.ndarray, *, recipe: Recipe
 ) -> dict[str, float]:
     """Return the classification loss of every classifier; their sum is Eq. 1 or Eq. 3."""
     targets = torch.from_numpy(data.targets[rows])
     return {
         name: float(
-            losses.classification_loss(
-                torch.from_numpy(logits), targets, multi_label=data.multi_label
-            )
+            classification_loss(torch.from_numpy(logits), targets, multi_label=data.multi_label)
         )
-        for name, logits in predict(model, data, rows, params=params).items()
+        for name, logits in predict(model, data, rows, recipe=recipe).items()
     }
 
 
@@ -130,7 +193,7 @@ def validation_losses(
 class Progress:
     """What a fit has come to: the epochs behind it and the best weights so far.
 
-    ``best`` is one entry ``"joint"``, or with ``select: per_head`` one for each classifier.
+    ``best`` has one entry ``"joint"``, or with ``select: per_head`` one per classifier.
     """
 
     history: list[dict[str, float]] = field(default_factory=list)
@@ -144,14 +207,14 @@ class Progress:
                 self.best[name] = {"value": value, "epoch": len(self.history), "state": state}
 
 
-def make_optimizer(model: nn.Module, params: Params) -> torch.optim.Optimizer:
+def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """AMSGrad Adam (section IV-D)."""
     return torch.optim.Adam(
         model.parameters(),
-        lr=params.lr,
-        weight_decay=params.weight_decay,
+        lr=recipe.lr,
+        weight_decay=recipe.weight_decay,
         amsgrad=True,
-        fused=params.fused_optimizer or None,
+        fused="fused_optimizer" in recipe.shortcuts or None,
     )
 
 
@@ -165,15 +228,6 @@ def print_epoch(history: list[dict[str, float]], n_epochs: int) -> None:
     )
 
 
-def set_up_model(model: nn.Module, device: torch.device, params: Params) -> None:
-    """Have a network on its device, in the layout and with the layers that a run asks for."""
-    model.to(device)
-    if params.channels_last:
-        model.to(memory_format=torch.channels_last)
-    if resolve_fast_layers(params.fast_layers, device):
-        use_fast_layers(model)
-
-
 def fit(
     model: nn.Module,
     data: Data,
@@ -181,7 +235,7 @@ def fit(
     validation: np.ndarray,
     *,
     n_epochs: int,
-    params: Params,
+    recipe: Recipe,
     checkpoint: Path,
     report: Report = print_epoch,
 ) -> Progress:
@@ -204,38 +258,38 @@ def fit(
 
     Source: section IV-D.
     """
-    set_up_model(model, data.device, params)
-    optimizer = make_optimizer(model, params)
+    set_up_model(model, data.device, recipe.shortcuts)
+    optimizer = make_optimizer(model, recipe)
     schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
-        optimizer, factor=params.lr_factor, patience=params.patience
+        optimizer, factor=recipe.lr_factor, patience=recipe.patience
     )
     parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
     progress = load_checkpoint(checkpoint, parts)
     for epoch in range(len(progress.history), n_epochs):
         started = time.perf_counter()
         row: dict[str, float] = {"epoch": epoch + 1, "lr": optimizer.param_groups[0]["lr"]}
-        row["kd_weight"] = kd_weight(epoch, n_epochs=n_epochs, params=params)
+        row["kd_weight"] = recipe.distillation.weight_at(epoch, n_epochs=n_epochs)
         row |= train_epoch(
-            model, optimizer, data, train, epoch=epoch, weight=row["kd_weight"], params=params
+            model, optimizer, data, train, epoch=epoch, kd_weight=row["kd_weight"], recipe=recipe
         )
-        criteria = _validate(model, data, validation, row, params)
+        criteria = _validate(model, data, validation, row, recipe)
         _refuse_divergence(row)
         schedule.step(sum(criteria.values()))
         row["seconds"] = round(time.perf_counter() - started, 3)
         progress.history.append(row)
-        _keep(progress, criteria, model, last_epoch=not len(validation), params=params)
+        _keep(progress, criteria, model, last_epoch=not len(validation), select=recipe.select)
         save_checkpoint(checkpoint, parts, progress)
         report(progress.history, n_epochs)
     return progress
 
 
 def _validate(
-    model: nn.Module, data: Data, rows: np.ndarray, row: dict[str, float], params: Params
+    model: nn.Module, data: Data, rows: np.ndarray, row: dict[str, float], recipe: Recipe
 ) -> dict[str, float]:
     """Add the validation losses to an epoch's row; return what drives schedule and selection."""
     if not len(rows):
         return {"joint": row["loss"]}
-    criteria = validation_losses(model, data, rows, params=params)
+    criteria = validation_losses(model, data, rows, recipe=recipe)
     row |= {f"val_ce_{name}": value for name, value in criteria.items()}
     row["val_loss"] = sum(criteria.values())
     return criteria
@@ -247,11 +301,11 @@ def _keep(
     model: nn.Module,
     *,
     last_epoch: bool,
-    params: Params,
+    select: str,
 ) -> None:
     if last_epoch:
         progress.best.clear()
-    joint = params.select == "joint" or last_epoch
+    joint = select == "joint" or last_epoch
     progress.keep_best({"joint": sum(criteria.values())} if joint else criteria, model)
 
 
@@ -259,23 +313,15 @@ def _refuse_divergence(row: Mapping[str, float]) -> None:
     if all(math.isfinite(value) for value in row.values()):
         return
     terms = ", ".join(f"{name} = {value:.3g}" for name, value in row.items() if name != "epoch")
-    raise InputError(
-        f"training diverged in epoch {row['epoch']} ({terms}): use a smaller lr than the "
-        "parameters have"
-    )
+    raise InputError(f"training diverged in epoch {row['epoch']} ({terms}): use a smaller lr")
 
 
 def save_checkpoint(path: Path, parts: Mapping[str, Any], progress: Progress) -> None:
     """Write the state after an epoch, so that the file is the old one or the whole new one."""
     state = {name: part.state_dict() for name, part in parts.items()}
     state |= {"history": progress.history, "best": progress.best}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        torch.save(state, partial)
 
 
 def load_checkpoint(path: Path, parts: Mapping[str, Any]) -> Progress:
@@ -289,6 +335,6 @@ def load_checkpoint(path: Path, parts: Mapping[str, Any]) -> Progress:
         return Progress(history=state["history"], best=state["best"])
     except Exception as error:  # whatever torch finds wrong with a file, the way out is one
         raise InputError(
-            f"{path}: this checkpoint cannot be gone on from ({type(error).__name__}): delete it, "
-            "and the run begins anew"
+            f"{path}: this checkpoint cannot be read ({type(error).__name__}): delete it, and the "
+            "run begins anew"
         ) from None

@@ -2,32 +2,32 @@
 
 A trunk maps a three-channel image (B, 3, F, T) to feature maps; its last is (B, C, f, t). The paper
 cites ShuffleNet V1, which torchvision does not have; its V2 stands in. SqueezeNet's own classifier
-ends in a ReLU, so that of every network the feature layers alone are taken.
+ends in a ReLU, so that the feature layers alone are taken from every network.
 """
 
 import torch
 from torch import nn
 
+from fusionkd_lib.catalogue import TRUNKS, load
 from fusionkd_lib.errors import InputError
 from fusionkd_lib.torchvision_import import classification_models
 
 SHUFFLENET_SIZES = {0.5: "x0_5", 1.0: "x1_0"}
 
+Trunk = tuple[nn.Sequential, int]
 
-def build_trunk(
-    name: str, *, width: float = 1.0, weights: str = "scratch"
-) -> tuple[nn.Sequential, int]:
-    """Build the feature layers of a torchvision network.
+
+def build_trunk(name: str, *, width: float = 1.0, weights: str = "scratch") -> Trunk:
+    """Build the feature layers of a network.
 
     Parameters
     ----------
     name
-        ``mobilenet_v2`` (Sandler et al. 2018), ``shufflenet_v2`` (Ma et al. 2018) or
-        ``squeezenet1_1`` (Iandola et al. 2016).
+        A key of `catalogue.TRUNKS`.
     width
-        Factor on the channel counts: 0.5 or 1 of ShuffleNet V2, 1 of SqueezeNet.
+        Factor on the channel counts.
     weights
-        ``scratch``, or ``imagenet`` for torchvision's own.
+        ``"scratch"``, or ``"imagenet"``.
 
     Returns
     -------
@@ -38,28 +38,44 @@ def build_trunk(
     Raises
     ------
     InputError
-        Where the ImageNet weights cannot be downloaded.
+        Where the name is unknown, or the ImageNet weights cannot be had.
+
+    Examples
+    --------
+    >>> layers, n_channels = build_trunk("mobilenet_v2", width=0.25)
+    >>> len(layers), n_channels
+    (19, 1280)
     """
-    if name == "mobilenet_v2":
-        network = _network(name, "MobileNet_V2_Weights", weights, width_mult=width)
-        return network.features, network.last_channel
-    if name == "shufflenet_v2":
-        size = SHUFFLENET_SIZES[width]
-        network = _network(f"{name}_{size}", f"ShuffleNet_V2_{size.upper()}_Weights", weights)
-        stages = "conv1", "maxpool", "stage2", "stage3", "stage4", "conv5"
-        layers = nn.Sequential(*(getattr(network, stage) for stage in stages))
-        return layers, network.fc.in_features
-    network = _network(name, "SqueezeNet1_1_Weights", weights)
+    if name not in TRUNKS:
+        raise InputError(f"trunk = {name!r} is not known: use one of {', '.join(TRUNKS)}")
+    return load(TRUNKS[name].builder)(width=width, pretrained=weights == "imagenet")
+
+
+def mobilenet_v2(*, width: float, pretrained: bool) -> Trunk:
+    """MobileNetV2 (Sandler et al. 2018), the paper's trunk."""
+    network = _network("mobilenet_v2", pretrained, width_mult=width)
+    return network.features, network.last_channel
+
+
+def shufflenet_v2(*, width: float, pretrained: bool) -> Trunk:
+    """ShuffleNet V2 (Ma et al. 2018), at width 0.5 or 1."""
+    network = _network(f"shufflenet_v2_{SHUFFLENET_SIZES[width]}", pretrained)
+    stages = "conv1", "maxpool", "stage2", "stage3", "stage4", "conv5"
+    layers = nn.Sequential(*(getattr(network, stage) for stage in stages))
+    return layers, network.fc.in_features
+
+
+def squeezenet1_1(*, width: float, pretrained: bool) -> Trunk:
+    """SqueezeNet 1.1 (Iandola et al. 2016), at width 1."""
+    network = _network("squeezenet1_1", pretrained)
     return network.features, network.classifier[1].in_channels
 
 
-def _network(name: str, weights_name: str, weights: str, **settings: float) -> nn.Module:
+def _network(name: str, pretrained: bool, **settings: float) -> nn.Module:
     models = classification_models()
-    if weights == "scratch":
-        return getattr(models, name)(**settings)
-    choice = getattr(models, weights_name).DEFAULT
+    choice = models.get_model_weights(name).DEFAULT if pretrained else None
     try:
-        return getattr(models, name)(weights=choice, **settings)
+        return models.get_model(name, weights=choice, **settings)
     except (OSError, RuntimeError) as error:  # no network, a cut connection; a wrong checksum
         raise InputError(
             f"weights = 'imagenet': {name}'s could not be downloaded ({error}): "

@@ -10,7 +10,6 @@ import numpy as np
 
 from fusionkd_lib.datasets.clips import Clips
 from fusionkd_lib.errors import InputError
-from fusionkd_lib.params import Params
 
 
 @dataclass(frozen=True)
@@ -23,8 +22,30 @@ class Split:
     n_dropped: int = 0  # training clips left out, since their recording is also in the test fold
 
 
-def make_split(clips: Clips, params: Params) -> Split:
-    """Split a clip table as the parameters say.
+def make_split(
+    clips: Clips,
+    *,
+    fold: int,
+    validation: str = "next_fold",
+    val_fraction: float = 0.1,
+    drop_leaked: bool = True,
+    seed: int = 0,
+) -> Split:
+    """Split a clip table.
+
+    Parameters
+    ----------
+    fold
+        The test fold; a dataset with a ``validate`` split has that one.
+    validation
+        ``"next_fold"`` (wrapping), ``"grouped"`` (a share of the training clips, by whole
+        recordings) or ``"none"``.
+    val_fraction
+        That share, in (0, 1).
+    drop_leaked
+        Whether clips whose recording is also in the test fold are left out of training.
+    seed
+        Decides which recordings are drawn.
 
     Raises
     ------
@@ -34,56 +55,56 @@ def make_split(clips: Clips, params: Params) -> Split:
     Source: section IV-A (official folds) and our reading of what it leaves open.
     """
     folds, groups = clips.table["fold"].to_numpy(), clips.table["group"].to_numpy()
-    test_fold = "validate" if "validate" in folds else params.fold
+    test_fold = "validate" if "validate" in folds else fold
     test = folds == test_fold
     if not test.any():
         present = ", ".join(map(str, sorted(set(folds))))
-        raise InputError(
-            f"fold = {test_fold}: no clip of {clips.dataset} here is in it ({present})"
-        )
+        raise InputError(f"fold = {test_fold}: {clips.dataset} here has clips of {present} alone")
     leaked = ~test & np.isin(groups, groups[test])
-    rest = ~test & ~leaked if params.drop_leaked else ~test
-    validation = _validation(clips, rest, params)
-    if (rest & ~validation).sum() < 2:
+    rest = ~test & ~leaked if drop_leaked else ~test
+    if validation == "none":
+        held_out = np.zeros_like(rest)
+    elif validation == "next_fold" and len(set(folds[rest])) > 1:
+        held_out = _next_fold(folds, groups, rest, test_fold)
+    else:
+        held_out = _grouped(clips, rest, val_fraction, np.random.default_rng(seed))
+    if (rest & ~held_out).sum() < 2:
         raise InputError(f"{clips.dataset} has too few clips outside fold {test_fold} to train on")
-    if params.validation != "none" and not validation.any():
+    if validation != "none" and not held_out.any():
         raise InputError(
-            f"validation = {params.validation}: {clips.dataset} has no recording to spare outside "
-            f"fold {test_fold}: use validation: none"
+            f"validation = {validation}: {clips.dataset} has no recording to spare outside fold "
+            f"{test_fold}: use validation: none"
         )
     return Split(
-        train=np.flatnonzero(rest & ~validation),
-        validation=np.flatnonzero(validation),
+        train=np.flatnonzero(rest & ~held_out),
+        validation=np.flatnonzero(held_out),
         test=np.flatnonzero(test),
-        n_dropped=int(leaked.sum()) if params.drop_leaked else 0,
+        n_dropped=int(leaked.sum()) if drop_leaked else 0,
     )
 
 
-def _validation(clips: Clips, rest: np.ndarray, params: Params) -> np.ndarray:
-    folds, groups = clips.table["fold"].to_numpy(), clips.table["group"].to_numpy()
-    if params.validation == "none":
-        return np.zeros_like(rest)
+def _next_fold(
+    folds: np.ndarray, groups: np.ndarray, rest: np.ndarray, test_fold: int
+) -> np.ndarray:
     others = sorted(set(folds[rest]))
-    if params.validation == "next_fold" and len(others) > 1:
-        following = [fold for fold in others if fold > params.fold] or others
-        validation = rest & (folds == following[0])
-        # A recording in both would be trained on and selected on.
-        return rest & np.isin(groups, groups[validation])
-    return _held_out(clips, rest, params)
+    following = [fold for fold in others if fold > test_fold] or others
+    # A recording in both would be trained on and selected on.
+    return rest & np.isin(groups, groups[rest & (folds == following[0])])
 
 
-def _held_out(clips: Clips, rest: np.ndarray, params: Params) -> np.ndarray:
+def _grouped(
+    clips: Clips, rest: np.ndarray, share: float, generator: np.random.Generator
+) -> np.ndarray:
     """Draw whole groups at random, of each class its share where a clip has one class.
 
     A few recordings drawn blindly can miss a class, and then select for the others alone.
     """
     groups = clips.table["group"].to_numpy()
     classes = np.zeros(len(clips)) if clips.multi_label else clips.targets
-    generator = np.random.default_rng(params.seed)
     held_out: list[str] = []
     for label in np.unique(classes[rest]):
         free = groups[rest & (classes == label) & ~np.isin(groups, held_out)]
-        held_out += _draw_groups(free, params.val_fraction, generator)
+        held_out += _draw_groups(free, share, generator)
     return rest & np.isin(groups, held_out)
 
 

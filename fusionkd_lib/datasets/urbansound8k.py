@@ -48,7 +48,7 @@ REMEDY = (
 )
 
 
-def clips(root: str | Path, *, allow_partial: bool = False) -> Clips:
+def clips(root: str | Path, *, allow_partial: bool = False, status: str | None = None) -> Clips:
     """List the clips of a copy of UrbanSound8K.
 
     Parameters
@@ -57,6 +57,8 @@ def clips(root: str | Path, *, allow_partial: bool = False) -> Clips:
         The folder that holds ``metadata`` and ``audio``.
     allow_partial
         Whether a copy may lack clips; those that are there make the table.
+    status
+        What may be claimed of the audio; else told from what is there.
 
     Returns
     -------
@@ -92,7 +94,7 @@ def clips(root: str | Path, *, allow_partial: bool = False) -> Clips:
             }
         ),
         targets=present["classID"].to_numpy(np.int64),
-        status="real" if whole else "partial",
+        status=status or ("real" if whole else "partial"),
         read=files.reader(found),
         note=_note(metadata, present),
     )

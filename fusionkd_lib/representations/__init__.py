@@ -7,20 +7,19 @@ T = 1 + N // hop_length: representations differ in F only.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
+from fusionkd_lib.catalogue import REPRESENTATIONS, load
 from fusionkd_lib.errors import InputError
 from fusionkd_lib.representations.base import Representation, checked, decibels
 from fusionkd_lib.representations.constant_q import ConstantQ
-from fusionkd_lib.representations.filterbank import GammatoneFilterbank
 from fusionkd_lib.representations.stft import Gammatone, LogMel, Stft
 
 __all__ = [
-    "NAMES",
     "ConstantQ",
     "Gammatone",
-    "GammatoneFilterbank",
     "LogMel",
     "Representation",
     "Stft",
@@ -28,62 +27,40 @@ __all__ = [
     "compute",
 ]
 
-NAMES = ("stft", "logmel", "cqt", "gammatone")
 
-
-def build(
-    name: str,
-    *,
-    sample_rate: int,
-    hop_length: int = 512,
-    n_fft: int = 1024,
-    n_mels: int = 128,
-    fmin: float = 20.0,
-    fmax: float | None = None,
-    cqt_bins: int = 84,
-    bins_per_octave: int = 12,
-    cqt_fmin: float = 32.703,
-    gammatone_bands: int = 128,
-    gammatone_method: str = "fft",
-) -> Representation:
+def build(name: str, *, sample_rate: int, hop_length: int = 512, **settings: Any) -> Representation:
     """Return the representation of that name, with the settings of a parameter file.
 
     Parameters
     ----------
     name
-        ``"stft"``, ``"logmel"``, ``"cqt"`` or ``"gammatone"``.
-    sample_rate, hop_length, n_fft, n_mels, fmin, fmax
-        See `Stft` and `LogMel`; ``fmin`` and ``fmax`` in Hz are also those of `Gammatone`.
-    cqt_bins, bins_per_octave, cqt_fmin
-        See `ConstantQ`: number of bins, bins from a frequency to its double, lowest bin in Hz.
-    gammatone_bands, gammatone_method
-        Number of filters; ``"fft"`` for `Gammatone`, ``"filterbank"`` for `GammatoneFilterbank`.
+        A key of `catalogue.REPRESENTATIONS`.
+    sample_rate, hop_length
+        In Hz, and in samples from one frame to the next.
+    settings
+        Keys of a parameter file, such as ``n_mels`` or ``cqt_bins``; those that are left out have
+        the defaults of the class.
 
     Raises
     ------
     InputError
-        If the name, the method or a parameter of the representation cannot be used.
+        If the name or a setting of the representation cannot be used.
+
+    Examples
+    --------
+    >>> build("logmel", sample_rate=16000, n_mels=64).n_bins
+    64
     """
-    timing = {"sample_rate": sample_rate, "hop_length": hop_length}
-    bands = {**timing, "n_fft": n_fft, "fmin": fmin, "fmax": fmax}
-    match name, gammatone_method:
-        case "stft", _:
-            return Stft(**timing, n_fft=n_fft)
-        case "logmel", _:
-            return LogMel(**bands, n_mels=n_mels)
-        case "cqt", _:
-            return ConstantQ(
-                **timing, n_bins=cqt_bins, bins_per_octave=bins_per_octave, fmin=cqt_fmin
-            )
-        case "gammatone", "fft":
-            return Gammatone(**bands, n_bands=gammatone_bands)
-        case "gammatone", "filterbank":
-            return GammatoneFilterbank(**bands, n_bands=gammatone_bands)
-        case "gammatone", _:
-            raise InputError(
-                f"gammatone_method={gammatone_method!r} must be 'fft' or 'filterbank'."
-            )
-    raise InputError(f"representation {name!r} must be one of {', '.join(NAMES)}.")
+    if name not in REPRESENTATIONS:
+        allowed = ", ".join(REPRESENTATIONS)
+        raise InputError(f"representation = {name!r} is not known: use one of {allowed}")
+    entry = REPRESENTATIONS[name]
+    unknown = sorted(set(settings) - set(entry.settings))
+    if unknown:
+        allowed = ", ".join(entry.settings)
+        raise InputError(f"{unknown[0]} is not a setting of {name}: use {allowed}")
+    arguments = {entry.settings[key]: value for key, value in settings.items()}
+    return load(entry.builder)(sample_rate=sample_rate, hop_length=hop_length, **arguments)
 
 
 def compute(representations: Mapping[str, nn.Module], waveforms: Tensor) -> dict[str, Tensor]:

@@ -1,0 +1,168 @@
+"""What is known of each representation, trunk and dataset, said in this one place.
+
+Parameters, runs, tables, figures and the command line look it up here. Nothing heavy is imported:
+a class or function is named as ``module:name`` and imported by `load` when it is needed. To add an
+entry, follow the recipe in CONTRIBUTING.md.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+FUSED = "fused"  # the head of the fused classifier, beside those named after representations
+
+
+@dataclass(frozen=True)
+class Representation:
+    """A way to look at a sound.
+
+    Parameters
+    ----------
+    label, colour
+        What tables call it, and its colour in every figure.
+    builder
+        A subclass of `representations.base.Representation`.
+    settings
+        Key of a parameter file -> the builder's argument; rate and hop are given to all.
+    """
+
+    label: str
+    colour: str
+    builder: str
+    settings: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """A network's feature layers.
+
+    Parameters
+    ----------
+    builder
+        ``builder(width=1.0, pretrained=False)`` -> feature layers and their last channel count.
+    depth
+        Number of feature layers, from which `tap` chooses.
+    widths
+        The factors on its channel counts that it comes in; None: any.
+    """
+
+    builder: str
+    depth: int
+    widths: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A set of clips.
+
+    Parameters
+    ----------
+    title
+        What tables call it.
+    loader
+        ``loader(root, **settings)`` -> `Clips`, or ``loader(**settings)`` of a synthesised one.
+    settings
+        Key of a parameter file -> the loader's argument.
+    n_folds
+        Folds that can be tested; None: as many as the key ``n_folds`` says.
+    folder
+        Its folder in $FUSIONKD_DATA; None: it is synthesised.
+    lowest
+        Key -> the least value from which it can be synthesised.
+    """
+
+    title: str
+    loader: str
+    settings: Mapping[str, str]
+    n_folds: int | None = None
+    folder: str | None = None
+    lowest: Mapping[str, float] = field(default_factory=dict)
+
+
+# Colours: Okabe and Ito's palette, which colour-blind readers can tell apart.
+REPRESENTATIONS = {
+    "stft": Representation(
+        "STFT", "#CC79A7", "fusionkd_lib.representations.stft:Stft", {"n_fft": "n_fft"}
+    ),
+    "logmel": Representation(
+        "Log-mel",
+        "#0072B2",
+        "fusionkd_lib.representations.stft:LogMel",
+        {"n_fft": "n_fft", "n_mels": "n_mels", "fmin": "fmin", "fmax": "fmax"},
+    ),
+    "cqt": Representation(
+        "CQT",
+        "#D55E00",
+        "fusionkd_lib.representations.constant_q:ConstantQ",
+        {"cqt_bins": "n_bins", "bins_per_octave": "bins_per_octave", "cqt_fmin": "fmin"},
+    ),
+    "gammatone": Representation(
+        "Gammatone",
+        "#009E73",
+        "fusionkd_lib.representations.stft:Gammatone",
+        {"n_fft": "n_fft", "gammatone_bands": "n_bands", "fmin": "fmin", "fmax": "fmax"},
+    ),
+}
+
+TRUNKS = {
+    "mobilenet_v2": Trunk("fusionkd_lib.trunks:mobilenet_v2", depth=19),
+    "shufflenet_v2": Trunk("fusionkd_lib.trunks:shufflenet_v2", depth=6, widths=(0.5, 1.0)),
+    "squeezenet1_1": Trunk("fusionkd_lib.trunks:squeezenet1_1", depth=13, widths=(1.0,)),
+}
+
+_SYNTHESISED = {"n_folds": "n_folds", "duration": "duration", "data_seed": "seed"}
+_LOWEST = {"sample_rate": 8000, "duration": 0.25}  # Hz and seconds
+DATASETS = {
+    "urban_synth": Dataset(
+        "urban synth",
+        "fusionkd_lib.datasets.urban_synth:clips",
+        {"clips_per_class": "clips_per_class", **_SYNTHESISED},
+        lowest=_LOWEST,
+    ),
+    "urban_synth_scenes": Dataset(
+        "urban synth scenes",
+        "fusionkd_lib.datasets.urban_synth:scenes",
+        {"n_scenes": "n_scenes", **_SYNTHESISED},
+        lowest=_LOWEST,
+    ),
+    "urbansound8k": Dataset(
+        "UrbanSound8K",
+        "fusionkd_lib.datasets.urbansound8k:clips",
+        {"allow_partial": "allow_partial", "data_status": "status"},
+        n_folds=10,
+        folder="UrbanSound8K",
+    ),
+    "sonyc_ust": Dataset(
+        "SONYC-UST",
+        "fusionkd_lib.datasets.sonyc_ust:clips",
+        {
+            "allow_partial": "allow_partial",
+            "data_status": "status",
+            "level": "level",
+            "labels": "labels",
+            "coarse_labels": "coarse_labels",
+        },
+        n_folds=1,
+        folder="SONYC-UST",
+    ),
+}
+
+
+def load(name: str) -> Any:
+    """Import what an entry names as ``module:name``.
+
+    >>> load("fusionkd_lib.catalogue:FUSED")
+    'fused'
+    """
+    module, _, attribute = name.partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def label(head: str) -> str:
+    """Return what tables and figures call a classifier.
+
+    >>> label("cqt"), label("fused")
+    ('CQT', 'Fused classifier')
+    """
+    return REPRESENTATIONS[head].label if head in REPRESENTATIONS else "Fused classifier"

@@ -1,0 +1,81 @@
+"""Hashing, atomic writing and locks: what keeps files whole whoever is interrupted."""
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from threading import get_ident
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+
+def digest(value: object) -> str:
+    """Return a short name, 16 hexadecimal digits, of plain data.
+
+    >>> digest({"a": 1}) == digest({"a": 1}), digest({"a": 1}) == digest({"a": 2})
+    (True, False)
+    """
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def file_digest(path: str | Path) -> str:
+    """Return the SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a path to write to, whose file then takes the place of another in one step.
+
+    Whatever happens, the file is the old one or the whole new one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}-{get_ident()}.partial")
+    try:
+        yield partial
+        with open(partial, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write plain data as JSON for people and programs, atomically."""
+    write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Hold a lock file; wait, and say for whom, where another process holds it.
+
+    The lock is the operating system's: that of a process that died is free at once.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(path.name + ".lock"))
+    holder = path.with_name(path.name + ".holder")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        who = holder.read_text() if holder.exists() else "another process"
+        print(f"{path.name}: waiting for {who}", flush=True)
+        lock.acquire()
+    try:
+        holder.write_text(f"process {os.getpid()} on {platform.node()}, since {datetime.now():%c}")
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
