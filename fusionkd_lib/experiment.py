@@ -6,7 +6,7 @@ This is the one place that takes a whole `Params` apart; below it, functions tak
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -124,11 +124,14 @@ def prepare(params: Params) -> Prepared:
     split = make_split(
         clips,
         fold=params.fold,
+        train_folds=params.train_folds,
         validation=params.validation,
         val_fraction=params.val_fraction,
         drop_leaked=params.drop_leaked,
         seed=params.seed,
     )
+    if params.judged_on == "validation":
+        split = replace(split, test=split.validation)
     device = resolve_device(params.device)
     data = Data(spectrograms_of(params, clips), clips.targets, len(clips.classes), device)
     return Prepared(clips, split, data)

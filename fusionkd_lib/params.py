@@ -34,6 +34,8 @@ SHORTCUTS = (
     "reuse_memory",
     "store_on_device",
 )
+# In the order in which they are applied; `augmentation` says what each does.
+AUGMENTATIONS = ("shift", "crop", "level", "masks", "mixup")
 # What other people call a key, where the spelling is too far off to guess it.
 SYNONYMS = {
     "learning_rate": "lr",
@@ -70,13 +72,21 @@ def choose(key: str, value: Any, allowed: Collection[str]) -> str:
     raise InputError(f"{key} = {value!r} is not allowed: use one of {names}{hint}")
 
 
+def _names(key: str, value: Any, allowed: Collection[str]) -> tuple[str, ...]:
+    """Return names, written as a list or as one name or none, in the order of those allowed."""
+    listed = [] if value == "none" else [value] if isinstance(value, str) else value
+    if not isinstance(listed, list | tuple):
+        raise InputError(f"{key} = {value!r} is not allowed: write none or a list of names")
+    chosen = {choose(key, name, allowed) for name in listed}
+    return tuple(name for name in allowed if name in chosen)
+
+
 def _shortcuts(value: Any) -> Any:
-    if value in ("none", "all"):
-        return () if value == "none" else value
-    if not isinstance(value, list | tuple):
-        raise InputError(f"shortcuts = {value!r} is not allowed: use none, all, or a list of names")
-    chosen = {choose("shortcuts", name, SHORTCUTS) for name in value}
-    return tuple(name for name in SHORTCUTS if name in chosen)
+    return value if value == "all" else _names("shortcuts", value, SHORTCUTS)
+
+
+def _augmentation(value: Any) -> tuple[str, ...]:
+    return _names("augmentation", value, AUGMENTATIONS)
 
 
 def _one_of(key: str, allowed: Mapping[str, Any]) -> BeforeValidator:
@@ -107,8 +117,12 @@ class Params(BaseModel):
 
     # The evaluation
     fold: Positive = 1  # the test fold; SONYC-UST has its own split, fold 1
+    train_folds: Annotated[tuple[Positive, ...], Field(strict=False)] | None = (
+        None  # else all others
+    )
     validation: Literal["next_fold", "grouped", "none"] = "next_fold"
     val_fraction: Share = 0.1  # of the training clips, by whole recordings or sensors
+    judged_on: Literal["test", "validation"] = "test"  # validation: the test clips stay unread
     drop_leaked: bool = True  # no training on recordings that also sit in the test fold
     level: Literal["coarse", "fine"] = "coarse"
     labels: Literal["any", "majority", "mean"] = "any"
@@ -133,7 +147,7 @@ class Params(BaseModel):
     trunk: Annotated[str, _one_of("trunk", TRUNKS)] = "mobilenet_v2"
     width: Annotated[float, Field(gt=0, le=2)] = 1.0
     weights: Literal["scratch", "imagenet"] = "scratch"
-    head: Annotated[tuple[Positive, Positive], Field(strict=False)] = (1280, 512)
+    head: Annotated[tuple[Positive, ...], Field(strict=False)] = (1280, 512)  # []: a linear one
     tap: Annotated[int, Field(lt=0)] = -1  # the feature layer that is M_j, from the end
     fusion: Literal["gap", "conv"] = "gap"
 
@@ -146,13 +160,19 @@ class Params(BaseModel):
     lr_factor: Share = 0.1
     patience: Annotated[int, Field(ge=0)] = 5
     weight_decay: NotNegative = 0.0
-    augmentation: Literal["none", "masks", "mixup"] = "none"
+    schedule: Literal["plateau", "one_cycle"] = "plateau"
+    warm_up: Share = 0.1  # of one_cycle
+    optimizer: Literal["amsgrad", "adamw"] = "amsgrad"
+    augmentation: Annotated[tuple[str, ...], BeforeValidator(_augmentation)] = ()
+    views: Literal["same", "own"] = "same"  # of a clip's representations, as they are varied
+    mixup_alpha: Annotated[float, Field(gt=0)] = 0.3
+    ema_decay: Share | None = None  # else the weights of the last step are judged
     kd_weight: NotNegative = 0.01
     kd_loss: Literal["mse", "l2", "kl"] = "mse"
     temperature: Annotated[float, Field(gt=0)] = 3.0  # of kl
     detach_teacher: bool = True
     ramp_epochs: Positive | None = None  # else the whole joint phase
-    select: Literal["joint", "per_head"] = "joint"
+    select: Literal["joint", "per_head", "last"] = "joint"  # which epoch is judged
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
     # The machine: what can change the last bits is part of the run
@@ -188,6 +208,8 @@ def _impossible(params: Params) -> Iterator[str]:
     if params.branch is not None and params.branch not in params.representations:
         allowed = ", ".join(params.representations)
         yield f"branch = '{params.branch}' is not of this run: use one of {allowed}"
+    if params.train_folds and params.fold in params.train_folds:
+        yield f"train_folds = {list(params.train_folds)}: fold {params.fold} is the test fold"
     if params.fold > n_folds:
         yield f"fold = {params.fold}: {params.dataset} has folds 1 to {n_folds}"
     for key in ("data_status", "data_root", "data_folder"):
@@ -197,6 +219,8 @@ def _impossible(params: Params) -> Iterator[str]:
         if getattr(params, key) < lowest:
             value = getattr(params, key)
             yield f"{key} = {value}: {params.dataset} is synthesised from {lowest} up"
+    if params.judged_on == "validation" and params.validation == "none":
+        yield "judged_on = 'validation' needs validation clips: set validation to grouped"
     if params.micro_batch is not None and params.micro_batch > params.batch_size:
         yield f"micro_batch = {params.micro_batch} is more than batch_size = {params.batch_size}"
     if params.weights == "imagenet" and params.width != 1:

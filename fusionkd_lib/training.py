@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from fusionkd_lib.augmentation import augment
 from fusionkd_lib.batches import Data, batches, chance_of, shares, shuffled
@@ -45,14 +47,21 @@ class Recipe:
     ----------
     batch_size, micro_batch
         Clips in a step, and in each of its parts where one does not fit into memory.
-    lr, lr_factor, patience, weight_decay
-        Of AMSGrad Adam and of the schedule that cuts its rate where validation does not improve.
-    augmentation
+    optimizer, lr, weight_decay
+        ``"amsgrad"`` (the paper's) or ``"adamw"``.
+    schedule
+        ``"plateau"``: the rate is cut by ``lr_factor`` after ``patience`` epochs without a better
+        validation loss (the paper's); ``"one_cycle"``: it rises for a share ``warm_up`` of the
+        steps, then falls to 0 along a cosine.
+    augmentation, views, mixup_alpha
         As of `augment`.
+    ema_decay
+        Of the moving average of weights and BatchNorm statistics that is judged in their place.
     distillation
         How the branches of a fused network learn from it.
     select
-        ``"joint"``: one epoch for all classifiers; ``"per_head"``: each has its own best.
+        ``"joint"``: one best epoch for all classifiers; ``"per_head"``: each has its own;
+        ``"last"``: the last epoch.
     seed
         Decides the order of the clips and how they are varied.
     shortcuts
@@ -61,11 +70,17 @@ class Recipe:
 
     batch_size: int = 64
     micro_batch: int | None = None
+    optimizer: str = "amsgrad"
     lr: float = 0.01
+    schedule: str = "plateau"
+    warm_up: float = 0.1
     lr_factor: float = 0.1
     patience: int = 5
     weight_decay: float = 0.0
-    augmentation: str = "none"
+    augmentation: tuple[str, ...] = ()
+    views: str = "same"
+    mixup_alpha: float = 0.3
+    ema_decay: float | None = None
     distillation: Distillation = PAPER
     select: str = "joint"
     seed: int = 0
@@ -121,6 +136,7 @@ def train_epoch(
     epoch: int,
     kd_weight: float,
     recipe: Recipe,
+    after_step: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
     """Train on every row once; return the mean of each loss term over the clips."""
     model.train()
@@ -136,6 +152,7 @@ def train_epoch(
             kd_weight=kd_weight,
             shortcuts=recipe.shortcuts,
         )
+        after_step()
         for name, term in step.items():
             # Summed where it is: to read a figure would wait for the device in every step.
             sums[name] = sums.get(name, 0.0) + term * len(batch)
@@ -149,7 +166,13 @@ def _parts(
     for rows, share in zip(cuts, shares(cuts, data.targets), strict=True):
         inputs, targets = data.batch(rows)
         inputs, targets = augment(
-            recipe.augmentation, inputs, targets, n_classes=data.n_classes, generator=generator
+            recipe.augmentation,
+            inputs,
+            targets,
+            n_classes=data.n_classes,
+            generator=generator,
+            views=recipe.views,
+            alpha=recipe.mixup_alpha,
         )
         yield inputs, targets, share
 
@@ -208,13 +231,35 @@ class Progress:
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """AMSGrad Adam (section IV-D)."""
-    return torch.optim.Adam(
-        model.parameters(),
-        lr=recipe.lr,
-        weight_decay=recipe.weight_decay,
-        amsgrad=True,
-        fused="fused_optimizer" in recipe.shortcuts or None,
+    """AMSGrad Adam (section IV-D), or AdamW (Loshchilov and Hutter 2019)."""
+    settings = {
+        "lr": recipe.lr,
+        "weight_decay": recipe.weight_decay,
+        "fused": "fused_optimizer" in recipe.shortcuts or None,
+    }
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(model.parameters(), **settings)
+    return torch.optim.Adam(model.parameters(), amsgrad=True, **settings)
+
+
+def one_cycle(progress: float, *, warm_up: float) -> float:
+    """Return the share of the highest learning rate at a share of all steps (Smith 2018).
+
+    >>> [round(one_cycle(p, warm_up=0.1), 3) for p in (0.05, 0.1, 0.55, 1.0)]
+    [0.5, 1.0, 0.5, 0.0]
+    """
+    if progress < warm_up:
+        return progress / warm_up
+    return 0.5 * (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up)))
+
+
+def make_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, *, n_steps: int) -> LRScheduler:
+    """Return the schedule of the learning rate over that many steps."""
+    if recipe.schedule == "plateau":
+        return ReduceLROnPlateau(optimizer, factor=recipe.lr_factor, patience=recipe.patience)
+    # The first step is not taken at a rate of 0, nor the last.
+    return LambdaLR(
+        optimizer, lambda step: one_cycle((step + 1) / (n_steps + 1), warm_up=recipe.warm_up)
     )
 
 
@@ -258,29 +303,66 @@ def fit(
 
     Source: section IV-D.
     """
-    set_up_model(model, data.device, recipe.shortcuts)
-    optimizer = make_optimizer(model, recipe)
-    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
-        optimizer, factor=recipe.lr_factor, patience=recipe.patience
-    )
-    parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
-    progress = load_checkpoint(checkpoint, parts)
+    n_steps = n_epochs * len(batches(train, recipe.batch_size))
+    state = _State(model, data.device, recipe, n_steps=n_steps)
+    progress = load_checkpoint(checkpoint, state.parts)
     for epoch in range(len(progress.history), n_epochs):
         started = time.perf_counter()
-        row: dict[str, float] = {"epoch": epoch + 1, "lr": optimizer.param_groups[0]["lr"]}
+        row: dict[str, float] = {"epoch": epoch + 1, "lr": state.optimizer.param_groups[0]["lr"]}
         row["kd_weight"] = recipe.distillation.weight_at(epoch, n_epochs=n_epochs)
         row |= train_epoch(
-            model, optimizer, data, train, epoch=epoch, kd_weight=row["kd_weight"], recipe=recipe
+            model,
+            state.optimizer,
+            data,
+            train,
+            epoch=epoch,
+            kd_weight=row["kd_weight"],
+            recipe=recipe,
+            after_step=state.after_step,
         )
-        criteria = _validate(model, data, validation, row, recipe)
+        criteria = _validate(state.judged, data, validation, row, recipe)
         _refuse_divergence(row)
-        schedule.step(sum(criteria.values()))
+        state.after_epoch(sum(criteria.values()))
         row["seconds"] = round(time.perf_counter() - started, 3)
         progress.history.append(row)
-        _keep(progress, criteria, model, last_epoch=not len(validation), select=recipe.select)
-        save_checkpoint(checkpoint, parts, progress)
+        select = recipe.select if len(validation) else "last"
+        _keep(progress, criteria, state.judged, select=select)
+        save_checkpoint(checkpoint, state.parts, progress)
         report(progress.history, n_epochs)
     return progress
+
+
+class _State:
+    """What a fit carries from step to step: network, optimiser, schedule, moving average."""
+
+    def __init__(
+        self, model: nn.Module, device: torch.device, recipe: Recipe, *, n_steps: int
+    ) -> None:
+        set_up_model(model, device, recipe.shortcuts)
+        self.model, self.judged, self.average = model, model, None
+        self.optimizer = make_optimizer(model, recipe)
+        self.schedule = make_schedule(self.optimizer, recipe, n_steps=n_steps)
+        self.by_step = recipe.schedule == "one_cycle"
+        if recipe.ema_decay is not None:
+            averaging = get_ema_multi_avg_fn(recipe.ema_decay)
+            self.average = AveragedModel(model, multi_avg_fn=averaging, use_buffers=True)
+            self.judged = self.average.module
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        parts = {"model": self.model, "optimizer": self.optimizer, "schedule": self.schedule}
+        return parts | ({"average": self.average} if self.average else {})
+
+    def after_step(self) -> None:
+        if self.by_step:
+            self.schedule.step()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+
+    def after_epoch(self, criterion: float) -> None:
+        if not self.by_step:
+            self.schedule.step(criterion)
 
 
 def _validate(
@@ -296,17 +378,12 @@ def _validate(
 
 
 def _keep(
-    progress: Progress,
-    criteria: Mapping[str, float],
-    model: nn.Module,
-    *,
-    last_epoch: bool,
-    select: str,
+    progress: Progress, criteria: Mapping[str, float], model: nn.Module, *, select: str
 ) -> None:
-    if last_epoch:
+    if select == "last":
         progress.best.clear()
-    joint = select == "joint" or last_epoch
-    progress.keep_best({"joint": sum(criteria.values())} if joint else criteria, model)
+    together = {"joint": sum(criteria.values())}
+    progress.keep_best(criteria if select == "per_head" else together, model)
 
 
 def _refuse_divergence(row: Mapping[str, float]) -> None:

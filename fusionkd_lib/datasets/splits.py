@@ -4,6 +4,7 @@ The test clips are the dataset's own: a fold of UrbanSound8K or of urban synth, 
 split of SONYC-UST. Nothing is ever chosen on them.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +27,7 @@ def make_split(
     clips: Clips,
     *,
     fold: int,
+    train_folds: Collection[int] | None = None,
     validation: str = "next_fold",
     val_fraction: float = 0.1,
     drop_leaked: bool = True,
@@ -37,6 +39,8 @@ def make_split(
     ----------
     fold
         The test fold; a dataset with a ``validate`` split has that one.
+    train_folds
+        Those that are trained and validated on; None: all others.
     validation
         ``"next_fold"`` (wrapping), ``"grouped"`` (a share of the training clips, by whole
         recordings) or ``"none"``.
@@ -60,8 +64,9 @@ def make_split(
     if not test.any():
         present = ", ".join(map(str, sorted(set(folds))))
         raise InputError(f"fold = {test_fold}: {clips.dataset} here has clips of {present} alone")
-    leaked = ~test & np.isin(groups, groups[test])
-    rest = ~test & ~leaked if drop_leaked else ~test
+    others = ~test & (np.isin(folds, list(train_folds)) if train_folds else True)
+    leaked = others & np.isin(groups, groups[test])
+    rest = others & ~leaked if drop_leaked else others
     if validation == "none":
         held_out = np.zeros_like(rest)
     elif validation == "next_fold" and len(set(folds[rest])) > 1:
