@@ -34,10 +34,10 @@ test: $(READY) ## ruff, pytest, and every executed chapter again with nbval
 	FUSIONKD_OUTPUTS=$$(mktemp -d) $(NBVAL) outputs/executed
 
 bench: $(READY) ## time ours and the peers side by side
-	$(BIN)/python -m tests.benchmark
+	$(BIN)/python -m bench.benchmark
 
 torture: $(READY) ## kill a grid of runs 30 times and compare its tables
-	$(BIN)/python -m tests.torture 30
+	$(BIN)/python -m bench.torture 30
 
 notebooks: $(READY) ## write the chapters as .ipynb, for papermill
 	$(BIN)/fusionkd book notebooks

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from tests.torture import GRID, torture
+from bench.torture import GRID, torture
 
 SHORT = {**GRID, "grid": {"representations": [["logmel", "gammatone"]]}, "epochs": 3}
 
