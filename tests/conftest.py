@@ -36,10 +36,16 @@ TINY = {
 
 
 @pytest.fixture(scope="session")
+def dcase() -> Path:
+    """Return the folder of DCASE 2019 Task 5's validation labels, predictions and their scores."""
+    return Path(__file__).parent / "data" / "dcase2019-task5"
+
+
+@pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Return the folder of real clips and labels; skip where this checkout has none."""
+    """Return the folder of real clips and whole tables; skip where this checkout has none."""
     if not SHARED_DATA.is_dir():
-        pytest.skip("no real clips beside this checkout")
+        pytest.skip("no real data beside this checkout")
     return SHARED_DATA
 
 

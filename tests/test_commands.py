@@ -43,12 +43,11 @@ def scored(predictions: Path, labels: Path, level: str, *more: str):
 
 @pytest.mark.parametrize("level", ["coarse", "fine"])
 @pytest.mark.parametrize("name", PREDICTIONS)
-def test_scores_are_those_of_the_challenges_own_code(shared_data, name, level):
-    folder = shared_data / "dcase2019-task5-metric"
-    answer = scored(folder / f"{name}.csv", shared_data / "SONYC-UST-standin", level, "--json")
+def test_scores_are_those_of_the_challenges_own_code(dcase, name, level):
+    answer = scored(dcase / f"{name}.csv", dcase, level, "--json")
     assert answer.exit_code == 0, answer.output
     figures = json.loads(answer.stdout)
-    expected = json.loads((folder / "expected.json").read_text())[name][level]
+    expected = json.loads((dcase / "expected.json").read_text())[name][level]
     tolerance = TOLERANCE.get(name, 1e-6)
     assert figures["micro_auprc"] == pytest.approx(expected["micro_auprc"], abs=tolerance)
     assert figures["macro_auprc"] == pytest.approx(expected["macro_auprc"], abs=tolerance)

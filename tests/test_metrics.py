@@ -39,12 +39,11 @@ TOLERANCE = {"uniform_noise": 1e-4, "noisy_truth": 1e-4}
 
 
 @pytest.fixture(scope="module")
-def challenge(shared_data):
-    folder = shared_data / "SONYC-UST-standin"
+def challenge(dcase):
     return (
-        sonyc_ust.read_annotations(folder / "annotations.csv"),
-        sonyc_ust.read_taxonomy(folder / "dcase-ust-taxonomy.yaml"),
-        shared_data / "dcase2019-task5-metric",
+        sonyc_ust.read_annotations(dcase / "annotations.csv"),
+        sonyc_ust.read_taxonomy(dcase / "dcase-ust-taxonomy.yaml"),
+        dcase,
     )
 
 
