@@ -1,10 +1,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-NBVAL := $(BIN)/pytest -p no:cacheprovider --nbval-lax --nbval-current-env --nbval-cell-timeout=300
+# A module or a chapter stays in one process, with what it trained for all of its tests.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=2 --dist=loadscope --no-loadscope-reorder
+NBVAL := $(PYTEST) -p no:cacheprovider --nbval-lax --nbval-current-env --nbval-cell-timeout=300
 
 .DEFAULT_GOAL := help
-.PHONY: help install lab book test bench torture notebooks executed clean
+.PHONY: help install lab book test check bench torture notebooks executed clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,17 +29,21 @@ book: $(READY) ## train all pairs on the embedded data and render Tables I to II
 	$(BIN)/fusionkd table
 	$(BIN)/fusionkd book tables
 
-test: $(READY) ## ruff, pytest, and every executed chapter again with nbval
+test: $(READY) ## what a change must pass: ruff, pytest, every executed chapter again with nbval
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pytest
+	$(PYTEST) -m "not slow"
 	FUSIONKD_OUTPUTS=$$(mktemp -d) $(NBVAL) outputs/executed
 
+check: $(READY) ## what takes too long for every change: slow tests, and a grid killed 3 times
+	$(PYTEST) -m slow
+	$(BIN)/python -m bench.torture 3
+
 bench: $(READY) ## time ours and the peers side by side
-	$(BIN)/python -m tests.benchmark
+	$(BIN)/python -m bench.benchmark
 
 torture: $(READY) ## kill a grid of runs 30 times and compare its tables
-	$(BIN)/python -m tests.torture 30
+	$(BIN)/python -m bench.torture 30
 
 notebooks: $(READY) ## write the chapters as .ipynb, for papermill
 	$(BIN)/fusionkd book notebooks

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from hostile import tiny_run
 
 from fusionkd_lib.params import Params, make_params
+from fusionkd_lib.runs import Run
 
 SHARED_DATA = Path(
     os.environ.get("FUSIONKD_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")
@@ -34,10 +36,16 @@ TINY = {
 
 
 @pytest.fixture(scope="session")
+def dcase() -> Path:
+    """Return the folder of DCASE 2019 Task 5's validation labels, predictions and their scores."""
+    return Path(__file__).parent / "data" / "dcase2019-task5"
+
+
+@pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Return the folder of real clips and labels; skip where this checkout has none."""
+    """Return the folder of real clips and whole tables; skip where this checkout has none."""
     if not SHARED_DATA.is_dir():
-        pytest.skip("no real clips beside this checkout")
+        pytest.skip("no real data beside this checkout")
     return SHARED_DATA
 
 
@@ -45,6 +53,12 @@ def shared_data() -> Path:
 def tiny() -> Callable[..., Params]:
     """Return a function that makes the parameters of a tiny run, some of them changed."""
     return lambda **changes: make_params(TINY | changes)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Run:
+    """Return a finished run that was never trained."""
+    return tiny_run(tmp_path_factory.mktemp("finished") / "run")
 
 
 @pytest.fixture(scope="session", autouse=True)

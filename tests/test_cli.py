@@ -174,6 +174,7 @@ def cluster(tmp_path) -> Iterator[str]:
         yield json.loads(file.read_text())["address"]
 
 
+@pytest.mark.slow
 def test_a_cluster_elsewhere_gives_the_tables_of_the_local_one(done, cluster, tmp_path):
     answer = in_a_process("run", "--scheduler", cluster, done.good, outputs=tmp_path / "there")
     assert answer.returncode == 0, answer.stderr

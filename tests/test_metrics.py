@@ -1,7 +1,6 @@
 """Metrics: hand-worked cases, scikit-learn, and the challenge's own values as oracles."""
 
 import json
-import time
 
 import numpy as np
 import pandas as pd
@@ -39,12 +38,11 @@ TOLERANCE = {"uniform_noise": 1e-4, "noisy_truth": 1e-4}
 
 
 @pytest.fixture(scope="module")
-def challenge(shared_data):
-    folder = shared_data / "SONYC-UST-standin"
+def challenge(dcase):
     return (
-        sonyc_ust.read_annotations(folder / "annotations.csv"),
-        sonyc_ust.read_taxonomy(folder / "dcase-ust-taxonomy.yaml"),
-        shared_data / "dcase2019-task5-metric",
+        sonyc_ust.read_annotations(dcase / "annotations.csv"),
+        sonyc_ust.read_taxonomy(dcase / "dcase-ust-taxonomy.yaml"),
+        dcase,
     )
 
 
@@ -147,9 +145,12 @@ def test_the_area_is_near_average_precision_with_many_clips():
     assert micro_auprc(targets, scores) == pytest.approx(pooled, abs=0.005)
 
 
-def test_macro_is_the_mean_of_the_tags():
-    targets, scores = random_tags(3)
-    assert macro_auprc(targets, scores) == pytest.approx(per_class_auprc(targets, scores).mean())
+def test_macro_counts_a_rare_tag_as_much_as_a_common_one():
+    # The tag of the hand-worked curve, one that is found throughout, and one that is never present.
+    targets = np.array([[1.0, 1, 0], [0, 0, 0], [1, 0, 0]])
+    scores = np.array([[0.9, 1, 0.3], [0.8, 0, 0.3], [0.3, 0, 0.3]])
+    by_hand = 0.5 * (0 + 1) / 2 + 0.5 * (1 / 2 + 2 / 3) / 2
+    assert macro_auprc(targets, scores) == pytest.approx((by_hand + 1 + 0) / 3)
 
 
 def test_one_tag_repeated_pools_to_itself():
@@ -445,13 +446,6 @@ def test_a_summary_is_json_whatever_the_targets():
     )
     one_class = summary(np.array([0, 0]), np.eye(2))
     assert json.loads(json.dumps(one_class)) == {"accuracy": 0.5, "per_class_recall": [0.5, None]}
-
-
-def test_500_resamples_of_the_validation_sets_size_are_quick():
-    targets, scores = random_tags(11, n=443, n_tags=8)
-    start = time.perf_counter()
-    bootstrap_interval(micro_auprc, targets, scores, np.arange(443))
-    assert time.perf_counter() - start < 5  # 0.3 s alone; the bound is for a busy machine
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,10 @@
 """Packaging: one set of versions, told three times, that any machine can install."""
 
+import ast
 import re
+import sys
 import tomllib
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
@@ -43,31 +46,15 @@ def environment() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def needed() -> set[str]:
+def groups() -> dict[str, list[str]]:
+    """Return the requirements of each group; what runs need is ``run``."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return {normalised(re.match(r"[\w.-]+", line)[0]) for line in project["dependencies"]}
+    return {"run": project["dependencies"], **project["optional-dependencies"]}
 
 
-def test_the_lock_has_one_exact_version_a_line():
-    names = []
-    for line in lines_of_the_lock():
-        name, version = re.fullmatch(r"([\w.-]+)==([\w.!]+)", line).groups()  # no '+', no address
-        names.append(normalised(name))
-        assert version[0].isdigit()
-    assert len(names) == len(set(names))
-
-
-def test_what_the_project_needs_is_in_the_environment_and_that_is_in_the_lock(
-    needed, environment, locked
-):
-    assert needed - environment.keys() == set()
-    assert environment.keys() - locked.keys() == set()
-
-
-def test_the_lock_holds_all_that_its_packages_need(locked):
-    # What is installed with --no-deps or from a mirror of the lock alone must be all there is.
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    todo, seen = [Requirement(line) for line in project["dependencies"]], set()
+def needed_by(lines: Iterable[str]) -> set[str]:
+    """Return the packages that these requirements bring along, themselves included."""
+    todo, seen = [Requirement(line) for line in lines], set()
     while todo:
         requirement = todo.pop()
         key = (normalised(requirement.name), frozenset(requirement.extras))
@@ -81,16 +68,71 @@ def test_the_lock_holds_all_that_its_packages_need(locked):
             extras = {"", *requirement.extras}
             if not needed.marker or any(needed.marker.evaluate({"extra": e}) for e in extras):
                 todo.append(needed)
-    assert {name for name, _ in seen} - locked.keys() == set()
-    assert len(seen) > 100
+    return {name for name, _ in seen}
+
+
+def imported_by(folder: str) -> set[str]:
+    """Return the packages that a folder of ours imports, the standard library and ours aside."""
+    paths = list((ROOT / folder).rglob("*.py"))
+    ours = {"fusionkd_lib", "bench", "tests", *(path.stem for path in paths)}
+    names = set()
+    for node in (node for path in paths for node in ast.walk(ast.parse(path.read_text()))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names.add(node.module.split(".")[0])
+    installed = metadata.packages_distributions()
+    return {normalised(installed[n][0]) for n in names - ours - sys.stdlib_module_names}
+
+
+def test_the_lock_has_one_exact_version_a_line():
+    names = []
+    for line in lines_of_the_lock():
+        name, version = re.fullmatch(r"([\w.-]+)==([\w.!]+)", line).groups()  # no '+', no address
+        names.append(normalised(name))
+        assert version[0].isdigit()
+    assert len(names) == len(set(names))
+
+
+def test_what_the_project_names_is_in_the_environment_and_that_is_in_the_lock(
+    groups, environment, locked
+):
+    named = [normalised(Requirement(line).name) for lines in groups.values() for line in lines]
+    assert sorted(named) == sorted(environment)  # each in one group
+    assert environment.keys() - locked.keys() == set()
+
+
+def test_the_lock_holds_all_that_its_packages_need(groups, locked):
+    # What is installed with --no-deps or from a mirror of the lock alone must be all there is.
+    needed = needed_by(line for lines in groups.values() for line in lines)
+    assert needed - locked.keys() == set()
+    assert len(needed) > 100
+
+
+@pytest.mark.parametrize(
+    ("folder", "allowed"),
+    [
+        ("fusionkd_lib", ("run", "book")),
+        ("book", ("run", "book")),
+        ("bench", ("run", "book", "dev")),
+        ("tests", ("run", "book", "dev")),
+    ],
+)
+def test_what_a_folder_imports_comes_with_its_groups(groups, folder, allowed):
+    imported = imported_by(folder)
+    assert imported
+    assert imported - needed_by(line for group in allowed for line in groups[group]) == set()
 
 
 def test_the_environments_versions_are_the_locks(environment, locked):
     assert environment == {name: locked.get(name) for name in environment}
 
 
-def test_torch_and_torchvision_are_the_pair_that_was_tried(locked):
-    assert (locked["torch"], locked["torchvision"]) == ("2.13.0", "0.28.0")
+def test_torch_and_torchvision_are_a_pair(locked):
+    assert metadata.version("torchvision").split("+")[0] == locked["torchvision"]
+    pairs = [Requirement(line) for line in metadata.requires("torchvision")]
+    (wanted,) = (requirement for requirement in pairs if requirement.name == "torch")
+    assert locked["torch"] in wanted.specifier
 
 
 def test_the_environments_python_is_one_that_the_project_takes():

@@ -60,15 +60,6 @@ def assert_same_decibels(actual, expected, *, span, tolerance):
     np.testing.assert_allclose(actual[heard], expected[heard], rtol=0, atol=tolerance)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    # The arrays are small: a second thread costs more than it does where cores are shared.
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def recordings(shared_data):
     paths = sorted((shared_data / "UrbanSound8K" / "audio" / "fold1").glob("*.ogg"))[::11][:3]

@@ -115,11 +115,17 @@ def test_a_branch_run_is_its_branch(tmp_path):
     np.testing.assert_allclose(list(result["scores"].values()), expected, atol=2e-5)
 
 
-def test_a_padded_spectrogram_is_what_a_run_with_such_padding_gets(tmp_path):
-    tagger = load_tagger(trained(SINGLE).folder, "logmel")
+def test_where_spectrograms_are_padded_zeros_follow_a_short_recording(tmp_path):
+    tagger, seen = load_tagger(trained(SINGLE).folder, "logmel"), []
     padded = replace(tagger, params=tagger.params.replace(pad="spectrogram"))
-    path = write_noise(tmp_path / "short.wav", 0.2)
-    assert tag_file(tagger, path)["scores"] != tag_file(padded, path)["scores"]
+    tagger.network.normalise.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    tag_file(padded, write_noise(tmp_path / "short.wav", 0.2))
+    (spectrogram,) = seen  # (1, 1, F, T)
+    alone = tagger.representations["logmel"](torch.from_numpy(noise(0.2))[None])
+    n_frames = alone.shape[3]
+    assert (n_frames, spectrogram.shape[3]) == (13, 32)  # 0.2 and 0.5 s, a hop of 16 ms
+    torch.testing.assert_close(spectrogram[..., :n_frames], alone)
+    assert (spectrogram[..., n_frames:] == 0).all()
 
 
 @pytest.mark.parametrize(

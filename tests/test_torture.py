@@ -1,10 +1,13 @@
 from pathlib import Path
 
-from tests.torture import GRID, torture
+import pytest
+
+from bench.torture import GRID, torture
 
 SHORT = {**GRID, "grid": {"representations": [["logmel", "gammatone"]]}, "epochs": 3}
 
 
+@pytest.mark.slow
 def test_a_grid_that_was_killed_ends_in_the_tables_of_an_undisturbed_one(tmp_path: Path) -> None:
     calm, killed = torture(tmp_path, SHORT, kills=2, longest=8.0)
     assert len(calm["tables"][0]["rows"]) == 5

@@ -1,0 +1,157 @@
+"""Hostile parameter files, and command lines that are none."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from hostile import assert_nothing_was_executed, check, holding, refused, sentence_of
+
+from fusionkd_lib.cli import main
+from fusionkd_lib.params import load_params
+
+# Parameter files
+
+UNKNOWN = "unknown key"
+PARAMETERS = {
+    "no file": (Path.unlink, ("cannot be read: No such file",)),
+    "a folder": (lambda path: path.unlink() or path.mkdir(), ("cannot be read: Is a directory",)),
+    "an empty file": (holding(b""), ("holds no parameters", "key: value")),
+    "comments alone": (holding(b"# epochs: 3\n"), ("holds no parameters", "key: value")),
+    "one word": (holding(b"logmel\n"), ("holds no parameters", "key: value")),
+    "a list": (holding(b"- epochs: 3\n"), ("holds no parameters", "key: value")),
+    "bytes": (holding(np.random.default_rng(4).bytes(300)), ("is not YAML", "key: value")),
+    "a bracket that never closes": (holding(b"head: [1280, 512\n"), ("is not YAML in line",)),
+    "a tab for an indent": (holding(b"grid:\n\tfold: [1, 2]\n"), ("is not YAML in line 2",)),
+    "a key twice": (holding(b"epochs: 3\nlr: 0.1\nepochs: 9\n"), ("'epochs'", "line 3", "twice")),
+    "a key that is a number": (holding(b"1: 2\n"), ("not text", "key: value")),
+    "an object of Python": (
+        holding(b"epochs: !!python/object/apply:os.mkdir [executed]\n"),
+        ("is not YAML in line 1",),
+    ),
+    "a typo": (holding(b"epoch: 3\n"), (UNKNOWN, "'epoch'", "did you mean 'epochs'")),
+    "another library's key": (holding(b"learning_rate: 1\n"), (UNKNOWN, "did you mean 'lr'")),
+    "a key of nobody": (holding(b"qqqq: 3\n"), (UNKNOWN, "'qqqq'")),
+    "a key of the wrong case": (holding(b"Epochs: 3\n"), (UNKNOWN, "did you mean 'epochs'")),
+    "a number in words": (holding(b"epochs: ten\n"), ("epochs = 'ten'", "valid integer")),
+    "half an epoch": (holding(b"epochs: 1.5\n"), ("epochs = 1.5", "valid integer")),
+    "an epoch of yes": (holding(b"epochs: yes\n"), ("epochs = True", "valid integer")),
+    "no value": (holding(b"epochs:\n"), ("epochs = None", "valid integer")),
+    "no epochs": (holding(b"epochs: 0\n"), ("epochs = 0", "greater than 0")),
+    "a rate that YAML reads as text": (holding(b"lr: 1e-3\n"), ("lr = '1e-3'", "1.0e-3")),
+    "a rate of 0": (holding(b"lr: 0\n"), ("lr = 0", "greater than 0")),
+    "a rate that is NaN": (holding(b"lr: .nan\n"), ("lr = nan", "finite")),
+    "a rate that is infinite": (holding(b"lr: .inf\n"), ("lr = inf", "finite")),
+    "a decimal comma": (holding(b"duration: 4,0\n"), ("duration = '4,0'", "valid number")),
+    "no duration": (holding(b"duration: 0\n"), ("duration = 0", "greater than or equal")),
+    "an endless duration": (holding(b"duration: .inf\n"), ("duration = inf", "finite")),
+    "clips shorter than a bark": (holding(b"duration: 0.1\n"), ("duration = 0.1", "0.25")),
+    "a batch of one": (holding(b"batch_size: 1\n"), ("batch_size = 1", "equal to 2")),
+    "a negative seed": (holding(b"seed: -1\n"), ("seed = -1", "equal to 0")),
+    "fold 0": (holding(b"fold: 0\n"), ("fold = 0", "greater than 0")),
+    "fold 6 of five": (holding(b"fold: 6\n"), ("fold = 6", "folds 1 to 5")),
+    "fold 11 of ten": (holding(b"dataset: urbansound8k\nfold: 11\n"), ("fold = 11", "1 to 10")),
+    "fold 2 of one": (holding(b"dataset: sonyc_ust\nfold: 2\n"), ("fold = 2", "folds 1 to 1")),
+    "an unknown dataset": (holding(b"dataset: esc50\n"), ("dataset = 'esc50'", "'urban_synth'")),
+    "a dataset with a typo": (
+        holding(b"dataset: urbansound8\n"),
+        ("dataset = 'urbansound8'", "did you mean 'urbansound8k'"),
+    ),
+    "a root for clips that are made": (holding(b"data_root: /x\n"), ("synthesised", "data_root")),
+    "an unknown representation": (
+        holding(b"representations: [mfcc, cqt]\n"),
+        ("representations = 'mfcc'", "'logmel'"),
+    ),
+    "one representation, no list": (
+        holding(b"representations: logmel\n"),
+        ("representations = 'logmel'", "valid list"),
+    ),
+    "no representation": (holding(b"representations: []\n"), ("representations = []", "at least")),
+    "a representation twice": (
+        holding(b"representations: [cqt, cqt]\n"),
+        ("representations", "names one twice"),
+    ),
+    "a branch of another run": (
+        holding(b"representations: [logmel, cqt]\nbranch: gammatone\n"),
+        ("branch = 'gammatone'", "use one of logmel, cqt"),
+    ),
+    "an unknown trunk": (holding(b"trunk: resnet\n"), ("trunk = 'resnet'", "'mobilenet_v2'")),
+    "a trunk of another width": (
+        holding(b"trunk: shufflenet_v2\nwidth: 0.25\n"),
+        ("width = 0.25", "comes in width 0.5 and 1.0"),
+    ),
+    "pretrained weights of a narrow trunk": (
+        holding(b"weights: imagenet\nwidth: 0.5\n"),
+        ("width = 0.5", "for width 1.0 alone"),
+    ),
+    "a head of three layers": (holding(b"head: [8, 8, 8]\n"), ("head", "at most 2 items")),
+    "a head of no neurons": (holding(b"head: [0, 8]\n"), ("head = 0", "greater than 0")),
+    "a tap from the front": (holding(b"tap: 3\n"), ("tap = 3", "less than 0")),
+    "a tap beyond the trunk": (holding(b"tap: -99\n"), ("tap = -99", "19 feature layers")),
+    "a rate that nothing is made at": (holding(b"sample_rate: 4000\n"), ("sample_rate = 4000",)),
+    "a CQT above Nyquist": (
+        holding(b"representations: [logmel, cqt]\nsample_rate: 8000\n"),
+        ("cqt_bins=84", "Nyquist", "use at most"),
+    ),
+    "a mel range above Nyquist": (holding(b"fmax: 30000\n"), ("fmax=30000", "Nyquist")),
+    "a mel range upside down": (holding(b"fmin: 900\nfmax: 800\n"), ("fmin=900", "[0, fmax)")),
+    "an odd transform": (holding(b"n_fft: 1023\n"), ("n_fft=1023", "even")),
+    "a grid of one value": (holding(b"grid:\n  fold: 3\n"), ("grid", "a list of values")),
+    "a grid of nothing": (holding(b"grid:\n"), ("grid = None", "a list of values")),
+    "a grid that is a list": (holding(b"grid: [1, 2]\n"), ("grid = [1, 2]", "a list of values")),
+    "a grid with an empty list": (holding(b"grid:\n  fold: []\n"), ("grid", "a list of values")),
+    "a grid with a typo": (holding(b"grid:\n  flod: [1]\n"), (UNKNOWN, "did you mean 'fold'")),
+    "a grid with an impossible run": (
+        holding(b"grid:\n  fold: [1, 9]\n"),
+        ("fold = 9", "folds 1 to 5"),
+    ),
+    "a key alone and in the grid": (
+        holding(b"fold: 1\ngrid:\n  fold: [1, 2]\n"),
+        ("'fold' stands both alone and in the grid", "keep one"),
+    ),
+    "a grid with a key twice": (
+        holding(b"grid:\n  fold: [1]\n  fold: [2]\n"),
+        ("'fold'", "line 3", "twice"),
+    ),
+}
+# Found when the run is planned, where the file is no longer known.
+PLANNED = {"a CQT above Nyquist", "a mel range above Nyquist", "a mel range upside down"}
+PLANNED |= {"an odd transform"}
+
+
+@pytest.mark.parametrize("what", PARAMETERS)
+def test_parameters_that_cannot_be_used(tmp_path, monkeypatch, what):
+    make, says = PARAMETERS[what]
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "run.yaml"
+    path.touch()
+    make(path)
+    sentence = refused("run", path, "--dry-run")
+    check(sentence, *says)
+    if what not in PLANNED:
+        check(sentence, "run.yaml")
+        assert sentence_of(load_params, path) == sentence
+    assert_nothing_was_executed(tmp_path)
+
+
+# Command lines
+
+USAGE = {
+    "no such command": (["tagg"], "No such command 'tagg'"),
+    "no such option": (["table", "--jsno"], "No such option"),
+    "tag nothing": (["tag", "run"], "Missing argument 'AUDIO...'"),
+    "run nothing": (["run"], "Missing argument 'FILES...'"),
+    "score no such challenge": (["score", "esc50"], "No such command 'esc50'"),
+    "score without predictions": (["score", "sonyc-ust"], "Missing option '--predictions'"),
+    "fetch no such dataset": (["data", "fetch", "esc50", "--root", "."], "'esc50' is not one of"),
+    "fetch to nowhere": (["data", "fetch", "sonyc-ust"], "give --root, or set FUSIONKD_DATA"),
+    "check nothing": (["data", "check"], "Missing argument 'NAME'"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "says"), USAGE.values(), ids=USAGE.keys())
+def test_a_command_that_is_not_one(arguments, says):
+    answer = CliRunner().invoke(main, arguments)
+    assert answer.exit_code == 2
+    assert says in answer.stderr
+    assert "Usage: " in answer.stderr
