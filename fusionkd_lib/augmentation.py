@@ -1,85 +1,155 @@
-"""Training batches varied, as pure functions of a batch and a seeded generator.
+"""Training batches varied, as pure functions of a batch and of what is drawn for it.
 
-Spectrograms are a dict of (B, 1, F, T) in dB: every representation of a clip is varied alike.
+Spectrograms are a mapping of name to (B, 1, F, T) in dB, all with one T; targets are (B,) class
+indices, or (B, K) in [0, 1] with NaN where not annotated. Draws are (4, B), uniform in [0, 1): up
+to four numbers per clip, of which an operation takes the first ones.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
+from scipy.special import betaincinv
 from torch import Tensor
 from torch.nn import functional as F
 
+from fusionkd_lib.errors import InputError
+
+CROP_SHARE = 7 / 8  # of the frames, that stay
+LEVEL_REACH = 6.0  # dB
 MASK_SHARE = 1 / 8  # of the bins and of the frames, at most
-MIXUP_ALPHA = 0.2
+MIXUP_ALPHA = 0.3
 
 Spectrograms = Mapping[str, Tensor]
 
 
 def augment(
-    kind: str,
+    kinds: Sequence[str],
     spectrograms: Spectrograms,
     targets: Tensor,
     *,
     n_classes: int,
     generator: torch.Generator,
+    views: str = "same",
+    alpha: float = MIXUP_ALPHA,
 ) -> tuple[Spectrograms, Tensor]:
-    """Vary a batch.
+    """Vary a batch in the chosen ways, one after the other in the order of `OPERATIONS`, then mix.
 
     Parameters
     ----------
-    kind
-        ``none``, ``masks`` (a band and a span of time hidden: Park et al. 2019) or ``mixup``
-        (convex combinations of clips and of their targets: Zhang et al. 2018).
-    targets
-        (B,) class indices or (B, K).
+    kinds
+        Any of ``shift``, ``crop``, ``level``, ``masks`` and ``mixup``.
+    generator
+        On the CPU, so that what is drawn does not depend on the device of the batch.
+    views
+        ``same``: a clip's draws hold for all its representations; ``own``: each has its own, but
+        for mixup, since the representations share their targets.
+    alpha
+        Of `mixup`.
 
     Returns
     -------
     spectrograms, targets
         With ``mixup`` the targets are (B, K).
+
+    Raises
+    ------
+    InputError
+        If a kind or ``views`` is none of those above.
     """
-    if kind == "masks":
-        # Drawn once: what is hidden in one representation is not to be seen in another.
-        draws = torch.rand(2, 2, len(targets), 1, generator=generator)
-        return {name: mask(x, draws=draws) for name, x in spectrograms.items()}, targets
-    if kind == "mixup":
-        return mixup(spectrograms, targets, n_classes=n_classes, generator=generator)
+    if not {*kinds} <= {*OPERATIONS, "mixup"} or views not in ("same", "own"):
+        allowed = ", ".join(OPERATIONS)
+        raise InputError(
+            f"augmentation = {kinds!r}, views = {views!r}: it is a list of {allowed} and mixup, "
+            "and views is same or own"
+        )
+    n_views = len(spectrograms) if views == "own" else 1
+    for kind, operation in OPERATIONS.items():
+        # Drawn also where it is not used: no kind's draws depend on which others are chosen.
+        draws = torch.rand(n_views, 4, len(targets), generator=generator)
+        if kind in kinds:
+            spectrograms = {
+                name: operation(x, draws=draws[view % n_views].to(x.device))
+                for view, (name, x) in enumerate(spectrograms.items())
+            }
+    if "mixup" in kinds:
+        return mixup(spectrograms, targets, n_classes=n_classes, generator=generator, alpha=alpha)
     return spectrograms, targets
 
 
-def mask(spectrogram: Tensor, *, draws: Tensor) -> Tensor:
+def shift(spectrogram: Tensor, *, draws: Tensor) -> Tensor:
+    """Begin each clip at a frame of its own; what was before that follows the end."""
+    n_frames = spectrogram.shape[3]
+    return _frames(spectrogram, draws[0] * n_frames, n_frames)
+
+
+def crop(spectrogram: Tensor, *, draws: Tensor) -> Tensor:
+    """Keep `CROP_SHARE` of each clip's frames, in one piece, from a frame of its own on."""
+    n_frames = spectrogram.shape[3]
+    n_kept = round(CROP_SHARE * n_frames)
+    return _frames(spectrogram, draws[0] * (n_frames - n_kept + 1), n_kept)
+
+
+def _frames(spectrogram: Tensor, start: Tensor, n_frames: int) -> Tensor:
+    """Take frames of each clip from its start (B,) on, around the end."""
+    frames = start.long()[:, None] + torch.arange(n_frames, device=start.device)  # (B, n_frames)
+    index = (frames % spectrogram.shape[3])[:, None, None]
+    return spectrogram.gather(3, index.expand(*spectrogram.shape[:3], -1))
+
+
+def level(spectrogram: Tensor, *, draws: Tensor) -> Tensor:
+    """Make each clip louder or softer by up to `LEVEL_REACH`."""
+    return spectrogram + LEVEL_REACH * (2 * draws[0].view(-1, 1, 1, 1) - 1)
+
+
+def masks(spectrogram: Tensor, *, draws: Tensor) -> Tensor:
     """Hide one band and one span of time of each clip behind the clip's own mean level.
 
     Parameters
     ----------
     draws
-        (2, 2, B, 1) uniform in [0, 1): of the band and of the span, where it begins and how much
-        of the largest it is.
+        Where the band begins and how much of the largest it is; the same of the span.
+
+    Source: D. Park et al., SpecAugment, Interspeech 2019.
     """
-    hidden = torch.zeros_like(spectrogram, dtype=torch.bool)
-    for axis, drawn in zip((2, 3), draws, strict=True):
-        size = spectrogram.shape[axis]
-        start, length = drawn * size
-        position = torch.arange(size)
-        inside = (position >= start) & (position < start + MASK_SHARE * length)  # (B, size)
-        shape = (len(spectrogram), 1, -1, 1) if axis == 2 else (len(spectrogram), 1, 1, -1)
-        hidden |= inside.view(shape).to(hidden.device)
-    return torch.where(hidden, spectrogram.mean(dim=(2, 3), keepdim=True), spectrogram)
+    n_bins, n_frames = spectrogram.shape[2:]
+    band = _inside(n_bins, *draws[:2])[:, None, :, None]
+    span = _inside(n_frames, *draws[2:])[:, None, None, :]
+    return torch.where(band | span, spectrogram.mean(dim=(2, 3), keepdim=True), spectrogram)
+
+
+def _inside(size: int, start: Tensor, length: Tensor) -> Tensor:
+    """Return which places are hidden (B, size), given shares (B,) of the size and of the most."""
+    position = torch.arange(size, device=start.device) - (start * size)[:, None]
+    return (position >= 0) & (position < (MASK_SHARE * size * length)[:, None])
 
 
 def mixup(
-    spectrograms: Spectrograms, targets: Tensor, *, n_classes: int, generator: torch.Generator
+    spectrograms: Spectrograms,
+    targets: Tensor,
+    *,
+    n_classes: int,
+    generator: torch.Generator,
+    alpha: float = MIXUP_ALPHA,
 ) -> tuple[Spectrograms, Tensor]:
-    """Mix each clip with another one of the batch, all representations in the same proportion."""
+    """Mix each clip and its targets with another clip's, in shares of Beta(alpha, alpha).
+
+    What is mixed is the networks' input, in dB. In a sum of powers the louder clip alone would be
+    heard (a tenth of it is 10 dB less), whatever the targets say.
+
+    Source: H. Zhang et al., mixup: Beyond empirical risk minimization, ICLR 2018.
+    """
     if targets.ndim == 1:
         targets = F.one_hot(targets, n_classes).float()
-    partner = torch.randperm(len(targets), generator=generator).to(targets.device)
-    share = _beta(MIXUP_ALPHA, generator)
-    mixed = {name: share * x + (1 - share) * x[partner] for name, x in spectrograms.items()}
-    return mixed, share * targets + (1 - share) * targets[partner]
+    partner = torch.randperm(len(targets), generator=generator)
+    # The inverse of the distribution function, since torch's own sampler takes no generator.
+    draws = torch.rand(len(targets), generator=generator, dtype=torch.float64)
+    share = torch.from_numpy(betaincinv(alpha, alpha, draws.numpy())).float()
+
+    def mix(values: Tensor) -> Tensor:
+        of_own = share.to(values.device).view(-1, *[1] * (values.ndim - 1))
+        return of_own * values + (1 - of_own) * values[partner.to(values.device)]
+
+    return {name: mix(x) for name, x in spectrograms.items()}, mix(targets)
 
 
-def _beta(alpha: float, generator: torch.Generator) -> float:
-    # Two gamma draws make a beta draw; torch's own samplers take no generator.
-    draws = torch._standard_gamma(torch.tensor([alpha, alpha]), generator=generator) + 1e-9
-    return float(draws[0] / draws.sum())
+OPERATIONS = {"shift": shift, "crop": crop, "level": level, "masks": masks}
