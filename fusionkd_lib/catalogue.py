@@ -107,6 +107,7 @@ REPRESENTATIONS = {
 
 TRUNKS = {
     "mobilenet_v2": Trunk("fusionkd_lib.trunks:mobilenet_v2", depth=19),
+    "efficientnet_lite0": Trunk("fusionkd_lib.trunks:efficientnet_lite0", depth=18, widths=(1.0,)),
     "shufflenet_v2": Trunk("fusionkd_lib.trunks:shufflenet_v2", depth=6, widths=(0.5, 1.0)),
     "squeezenet1_1": Trunk("fusionkd_lib.trunks:squeezenet1_1", depth=13, widths=(1.0,)),
 }

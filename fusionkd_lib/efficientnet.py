@@ -123,6 +123,11 @@ def load_imagenet(features: nn.Sequential, path: Path | None = None) -> None:
     features.load_state_dict(dict(zip(features.state_dict(), turned, strict=True)))
 
 
+def first_convolution(trunk: nn.Module) -> nn.Conv2d:
+    """Return the convolution that sees the image."""
+    return next(layer for layer in trunk.modules() if isinstance(layer, nn.Conv2d))
+
+
 @torch.no_grad()
 def as_grey_image(stem: nn.Sequential, trunk: nn.Module) -> None:
     """Begin a colour stem so that a pretrained trunk sees a spectrogram as a grey image.
@@ -145,7 +150,7 @@ def as_grey_image(stem: nn.Sequential, trunk: nn.Module) -> None:
     inverse = slopes / slopes.square().sum()  # slopes @ inverse = 1
     mixing.weight.copy_(inverse.view(1, -1, 1, 1).expand_as(mixing.weight))
     mixing.bias.fill_(REACH - inverse @ spreading.bias)
-    first = next(layer for layer in trunk.modules() if isinstance(layer, nn.Conv2d))
+    first = first_convolution(trunk)
     constant = REACH * first.weight.sum(dim=(1, 2, 3))
     if first.bias is None:
         # BatchNorm takes it away: in training by the mean of the batch, in evaluation by this.

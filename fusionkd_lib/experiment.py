@@ -138,9 +138,14 @@ def prepare(params: Params) -> Prepared:
 
 
 def build_branch(
-    params: Params, name: str, n_classes: int, normalise: Normalise | None = None
+    params: Params,
+    name: str,
+    n_classes: int,
+    normalise: Normalise | None = None,
+    *,
+    initialise: bool = True,
 ) -> Branch:
-    """Build one branch, its first weights drawn by the seed."""
+    """Build one branch, its first weights drawn by the seed, or ImageNet's."""
     torch.manual_seed(params.seed)
     return Branch(
         name,
@@ -151,13 +156,16 @@ def build_branch(
         hidden=params.head,
         tap=params.tap,
         normalise=normalise,
+        initialise=initialise,
     )
 
 
 def build_fusion(params: Params, branches: list[Branch], n_classes: int) -> FusionKD:
     """Put the fusion module over pretrained branches, its first weights drawn by the seed."""
     torch.manual_seed(params.seed)
-    hidden = (params.head[0] * len(branches), params.head[1])
+    hidden = tuple(params.head)
+    if hidden:  # the first layer grows with the branches
+        hidden = (hidden[0] * len(branches), *hidden[1:])
     channels = [tap_channels(branch) for branch in branches]
     return FusionKD(
         branches, FusionModule(channels, n_classes, hidden=hidden, fusion=params.fusion)
@@ -236,16 +244,18 @@ def load_branch(run: Record, name: str | None = None, *, tap: int = -1) -> Branc
         Where the run is unfinished, or the weights are another network's.
     """
     name = name or run.params.representations[0]
-    params = run.params.replace(weights="scratch", tap=tap)
-    model = build_branch(params, name, len(run.provenance.classes))
+    params = run.params.replace(tap=tap)
+    model = build_branch(params, name, len(run.provenance.classes), initialise=False)
     load_weights(model, run.weights(name), source=run.folder / f"{name}.safetensors")
     return model
 
 
 def load_fusion(run: Record) -> FusionKD:
     """Build a trained fused network with its weights."""
-    params, n_classes = run.params.replace(weights="scratch"), len(run.provenance.classes)
-    branches = [build_branch(params, name, n_classes) for name in params.representations]
+    params, n_classes = run.params, len(run.provenance.classes)
+    branches = [
+        build_branch(params, name, n_classes, initialise=False) for name in params.representations
+    ]
     model = build_fusion(params, branches, n_classes)
     load_weights(model, run.weights(FUSED), source=run.folder / f"{FUSED}.safetensors")
     return model

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusionkd_lib.catalogue import FUSED
+from fusionkd_lib.efficientnet import as_grey_image, first_convolution
 from fusionkd_lib.trunks import build_trunk
 
 
@@ -113,11 +114,13 @@ class Branch(nn.Module):
     trunk, width, weights
         As of `build_trunk`.
     hidden
-        Widths of the two fully connected layers.
+        Widths of the fully connected layers before the logits.
     tap
         Which feature layer gives M_j, counted from the end; -1 is the last convolution.
     normalise
         Mean and deviation of the training clips, in dB.
+    initialise
+        Whether pretrained weights are wanted; not where a trained branch's own will be loaded.
     """
 
     def __init__(
@@ -131,12 +134,18 @@ class Branch(nn.Module):
         hidden: Sequence[int] = (1280, 512),
         tap: int = -1,
         normalise: Normalise | None = None,
+        initialise: bool = True,
     ) -> None:
         super().__init__()
         self.name = name
         self.normalise = normalise or Normalise()
         self.stem = colour_stem()
-        self.trunk, n_channels = build_trunk(trunk, width=width, weights=weights)
+        origin = weights if initialise else "scratch"
+        self.trunk, n_channels = build_trunk(trunk, width=width, weights=origin)
+        if weights == "imagenet":
+            first_convolution(self.trunk).padding_mode = "replicate"
+            if initialise:
+                as_grey_image(self.stem, self.trunk)
         self.head = classifier(n_channels, hidden, n_classes)
         self.tap = len(self.trunk) + tap
 

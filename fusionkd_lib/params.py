@@ -208,8 +208,6 @@ def _impossible(params: Params) -> Iterator[str]:
     if params.branch is not None and params.branch not in params.representations:
         allowed = ", ".join(params.representations)
         yield f"branch = '{params.branch}' is not of this run: use one of {allowed}"
-    if params.train_folds and params.fold in params.train_folds:
-        yield f"train_folds = {list(params.train_folds)}: fold {params.fold} is the test fold"
     if params.fold > n_folds:
         yield f"fold = {params.fold}: {params.dataset} has folds 1 to {n_folds}"
     for key in ("data_status", "data_root", "data_folder"):

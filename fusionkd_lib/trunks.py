@@ -1,4 +1,4 @@
-"""Name -> torchvision feature layers and their channel count.
+"""Name -> feature layers and their channel count.
 
 A trunk maps a three-channel image (B, 3, F, T) to feature maps; its last is (B, C, f, t). The paper
 cites ShuffleNet V1, which torchvision does not have; its V2 stands in. SqueezeNet's own classifier
@@ -8,6 +8,7 @@ ends in a ReLU, so that the feature layers alone are taken from every network.
 import torch
 from torch import nn
 
+from fusionkd_lib import efficientnet
 from fusionkd_lib.catalogue import TRUNKS, load
 from fusionkd_lib.errors import InputError
 from fusionkd_lib.torchvision_import import classification_models
@@ -55,6 +56,14 @@ def mobilenet_v2(*, width: float, pretrained: bool) -> Trunk:
     """MobileNetV2 (Sandler et al. 2018), the paper's trunk."""
     network = _network("mobilenet_v2", pretrained, width_mult=width)
     return network.features, network.last_channel
+
+
+def efficientnet_lite0(*, width: float, pretrained: bool) -> Trunk:
+    """EfficientNet-Lite0 (Tan and Le 2019), at width 1."""
+    layers = efficientnet.efficientnet_lite0_features()
+    if pretrained:
+        efficientnet.load_imagenet(layers)
+    return layers, efficientnet.N_CHANNELS
 
 
 def shufflenet_v2(*, width: float, pretrained: bool) -> Trunk:

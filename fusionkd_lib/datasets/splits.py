@@ -40,7 +40,7 @@ def make_split(
     fold
         The test fold; a dataset with a ``validate`` split has that one.
     train_folds
-        Those that are trained and validated on; None: all others.
+        Those that may be trained and validated on, the test fold left out; None: all.
     validation
         ``"next_fold"`` (wrapping), ``"grouped"`` (a share of the training clips, by whole
         recordings) or ``"none"``.
