@@ -13,14 +13,12 @@ from torch import Tensor, nn
 from fusionkd_lib.errors import InputError
 from fusionkd_lib.representations.base import Representation, checked, decibels
 from fusionkd_lib.representations.constant_q import ConstantQ
-from fusionkd_lib.representations.filterbank import GammatoneFilterbank
 from fusionkd_lib.representations.stft import Gammatone, LogMel, Stft
 
 __all__ = [
     "NAMES",
     "ConstantQ",
     "Gammatone",
-    "GammatoneFilterbank",
     "LogMel",
     "Representation",
     "Stft",
@@ -44,7 +42,6 @@ def build(
     bins_per_octave: int = 12,
     cqt_fmin: float = 32.703,
     gammatone_bands: int = 128,
-    gammatone_method: str = "fft",
 ) -> Representation:
     """Return the representation of that name, with the settings of a parameter file.
 
@@ -56,34 +53,28 @@ def build(
         See `Stft` and `LogMel`; ``fmin`` and ``fmax`` in Hz are also those of `Gammatone`.
     cqt_bins, bins_per_octave, cqt_fmin
         See `ConstantQ`: number of bins, bins from a frequency to its double, lowest bin in Hz.
-    gammatone_bands, gammatone_method
-        Number of filters; ``"fft"`` for `Gammatone`, ``"filterbank"`` for `GammatoneFilterbank`.
+    gammatone_bands
+        Number of filters of `Gammatone`.
 
     Raises
     ------
     InputError
-        If the name, the method or a parameter of the representation cannot be used.
+        If the name or a parameter of the representation cannot be used.
     """
     timing = {"sample_rate": sample_rate, "hop_length": hop_length}
     bands = {**timing, "n_fft": n_fft, "fmin": fmin, "fmax": fmax}
-    match name, gammatone_method:
-        case "stft", _:
+    match name:
+        case "stft":
             return Stft(**timing, n_fft=n_fft)
-        case "logmel", _:
+        case "logmel":
             return LogMel(**bands, n_mels=n_mels)
-        case "cqt", _:
+        case "cqt":
             return ConstantQ(
                 **timing, n_bins=cqt_bins, bins_per_octave=bins_per_octave, fmin=cqt_fmin
             )
-        case "gammatone", "fft":
+        case "gammatone":
             return Gammatone(**bands, n_bands=gammatone_bands)
-        case "gammatone", "filterbank":
-            return GammatoneFilterbank(**bands, n_bands=gammatone_bands)
-        case "gammatone", _:
-            raise InputError(
-                f"gammatone_method={gammatone_method!r} must be 'fft' or 'filterbank'."
-            )
-    raise InputError(f"representation {name!r} must be one of {', '.join(NAMES)}.")
+    raise InputError(f"representation={name!r}: must be one of {', '.join(NAMES)}")
 
 
 def compute(representations: Mapping[str, nn.Module], waveforms: Tensor) -> dict[str, Tensor]:
