@@ -77,8 +77,8 @@ def check_rows(path: Path, table: pd.DataFrame, column: str, valid: pd.Series, r
         return
     row = int(np.flatnonzero(~valid)[0])
     raise InputError(
-        f"{path}: in line {row + 2}, {column} is {table[column].iloc[row]!s}: {rule}; fetch the "
-        "file again"
+        f"{path}, line {row + 2}: {column} is {table[column].iloc[row]!s}: {rule}; fetch the file "
+        "again"
     )
 
 
