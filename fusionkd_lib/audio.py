@@ -1,44 +1,60 @@
-"""Read one audio file as mono float32 at a rate, and fit it to a length.
+"""Read one sound file as mono float32 at a given rate, and fit it to a length.
 
-A waveform is ``(N,)`` float32, nominally in [-1, 1]; a float file that exceeds it is taken as it
-is. Every fault of a file is an `InputError` that names the file and the way out.
+A waveform is ``(N,)`` float32, nominally in [-1, 1]; a float file that exceeds full scale is kept
+as it is. libsndfile reads what is left of a truncated file without an error; its log and the number
+of samples that it decodes give the truncation away. Every fault of a file is an `InputError` that
+names the file and the way out.
 """
 
 import os
+import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
 import soxr
 
-from fusionkd_lib.containers import opened, reason, truncated
 from fusionkd_lib.errors import InputError
 
-# In the order of preference where two files share a stem: the original before a re-encoded copy.
-SUFFIXES = (
-    *(".wav", ".wave", ".w64", ".rf64", ".aif", ".aiff", ".aifc", ".au", ".caf"),
-    *(".flac", ".ogg", ".oga", ".opus", ".mp3"),
-)
+# libsndfile's names of the formats that are read; WAVEX is a WAV with an extended header.
+FORMATS = ("WAV", "WAVEX", "FLAC", "OGG", "MP3", "AIFF")
 
-# A header may promise this much more than a sound file decodes to: encoders of MP3 disagree about
-# the padding of the first and the last block, 1,152 frames each.
+# In order of preference where two files share a stem: the original before a re-encoded copy.
+SUFFIXES = (".wav", ".wave", ".aif", ".aiff", ".aifc", ".flac", ".ogg", ".oga", ".opus", ".mp3")
+
+# What libsndfile logs of a WAV or AIFF file that is shorter than its header declares, and of an
+# Ogg stream without its last page.
+SHORTENED = re.compile(r"(?:data|SSND) *: (\d+) \(should be (\d+)\)")
+UNENDED = re.compile(r"^Ogg ?: (?:Junk after|Last page lacks|File ended)", re.MULTILINE)
+
+# A program that writes to a pipe cannot go back to fill in the size of a WAV: 0xFFFFFFFF is usual,
+# and SoX writes the largest signed number that is a multiple of a page.
+STREAMING_SIZE = 0x7FFFF000
+
+# libsndfile's number of frames where a FLAC file that was written to a pipe does not give it.
+UNKNOWN_FRAMES = 2**63 - 1
+
+# A header may promise this much more than is decoded: encoders of MP3 disagree about the padding
+# of the first and the last block, 1,152 frames each.
 PADDING_FRAMES = 2 * 1152
 
 BLOCK_FRAMES = 1 << 20
 
-# Float files in the units of 32-bit integers are met; above this the power of a spectrogram
-# overflows.
+# Float files in the units of 32-bit integers exist; above this a spectrogram's power overflows.
 LOUDEST = 1e10
 
 
 def load_mono(path: str | Path, *, sample_rate: int) -> np.ndarray:
-    """Read a whole sound file, mix its channels to one and resample it.
+    """Read a whole sound file, mix its channels down to one and resample it.
 
     Parameters
     ----------
     path
-        Any format, rate, depth and number of channels that libsndfile reads.
+        A WAV, FLAC, Ogg (Vorbis or Opus), MP3 or AIFF file of any rate, depth and number of
+        channels.
     sample_rate
         Rate of the result in Hz.
 
@@ -50,29 +66,29 @@ def load_mono(path: str | Path, *, sample_rate: int) -> np.ndarray:
     Raises
     ------
     InputError
-        If the file is missing, a folder, empty, no audio, truncated, silent, or holds values that
-        are not finite.
+        If the file is missing, a folder, empty, in another format, truncated, silent, or holds
+        values that are not finite.
     """
     return np.concatenate(list(stream_mono(path, sample_rate=sample_rate)))
 
 
 def stream_mono(path: str | Path, *, sample_rate: int) -> Iterator[np.ndarray]:
-    """Read a sound file of any length block by block, as `load_mono` does in one piece.
+    """Read a sound file of any length block by block; otherwise as `load_mono`.
 
     Yields
     ------
     numpy.ndarray
-        ``(n,)`` float32, whose concatenation is the result of `load_mono`, bit for bit.
+        ``(n,)`` float32; the blocks concatenated are the result of `load_mono`, bit for bit.
 
     Raises
     ------
     InputError
-        As `load_mono`; what only the end shows (silence, a cut) after the last block.
+        As `load_mono`; a fault that only the end reveals is raised after the last block.
     """
     if sample_rate <= 0:
-        raise InputError(f"sample_rate is {sample_rate}; it is a rate in Hz, above 0.")
+        raise InputError(f"sample_rate={sample_rate}: must be a rate in Hz, above 0")
     path = Path(path)
-    with opened(path) as sound:
+    with _opened(path) as sound:
         resampler = soxr.ResampleStream(sound.samplerate, sample_rate, 1, dtype="float32")
         n_read, n_yielded, silent = 0, 0, True
         for frames in _read_blocks(sound, path):  # (n, channels)
@@ -84,7 +100,7 @@ def stream_mono(path: str | Path, *, sample_rate: int) -> Iterator[np.ndarray]:
         _check_end(path, n_read=n_read, n_declared=sound.frames, silent=silent)
         rest = resampler.resample_chunk(np.empty(0, dtype=np.float32), last=True)
         if not n_yielded + len(rest):
-            raise InputError(f"{path} has only {n_read} samples; it is too short to be resampled.")
+            raise InputError(f"{path}: is too short to resample ({n_read} samples): leave it out")
         yield rest
 
 
@@ -102,6 +118,13 @@ def fit_length(waveform: np.ndarray, n_samples: int) -> np.ndarray:
     -------
     numpy.ndarray
         ``(n_samples,)`` of the same dtype; a copy, so that the caller may write to it.
+
+    Examples
+    --------
+    >>> fit_length(np.array([0.1, 0.2, 0.3]), 5)
+    array([0.1, 0.2, 0.3, 0. , 0. ])
+    >>> fit_length(np.array([0.1, 0.2, 0.3]), 2)
+    array([0.1, 0.2])
     """
     fitted = np.zeros(n_samples, dtype=waveform.dtype)
     kept = waveform[:n_samples]
@@ -110,38 +133,30 @@ def fit_length(waveform: np.ndarray, n_samples: int) -> np.ndarray:
 
 
 def index_audio(folder: str | Path) -> dict[str, Path]:
-    """List the sound files of a folder by their stems, with one look at the folder.
+    """List the sound files of a folder by their stems, reading the folder once.
 
     Returns
     -------
     dict
-        Stem -> path; of two files with one stem the one whose suffix stands first in `SUFFIXES`.
+        Stem -> path; of two files with one stem, the one whose suffix comes first in `SUFFIXES`.
         Empty where there is no such folder.
-    """
-    found: dict[str, Path] = {}
-    if not os.path.isdir(folder):
-        return found
-    with os.scandir(folder) as entries:
-        # A leading dot marks what an archiver or an editor left beside the file itself.
-        paths = [Path(entry.path) for entry in entries if not entry.name.startswith(".")]
-    paths = [path for path in paths if path.suffix.lower() in SUFFIXES]
-    for path in sorted(paths, key=lambda path: SUFFIXES.index(path.suffix.lower()), reverse=True):
-        found[path.stem] = path
-    return found
-
-
-def find_audio(folder: str | Path, stem: str) -> Path:
-    """Find a clip by its stem, in any format.
 
     Raises
     ------
     InputError
-        If no sound file in the folder has that stem.
+        If the system does not let the folder be read.
     """
-    found = index_audio(folder).get(stem)
-    if found is None:
-        raise InputError(f"{folder} holds no sound file named {stem}; add it as .wav, .flac, .ogg.")
-    return found
+    try:
+        names = os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise cannot_open(folder, error) from error
+    # A leading dot marks what an archiver or an editor left beside the file itself.
+    paths = [Path(folder, name) for name in sorted(names) if not name.startswith(".")]
+    paths = [path for path in paths if path.suffix.lower() in SUFFIXES]
+    paths.sort(key=lambda path: SUFFIXES.index(path.suffix.lower()), reverse=True)
+    return {path.stem: path for path in paths}
 
 
 def read_header(path: str | Path) -> tuple[int, int, int]:
@@ -150,36 +165,102 @@ def read_header(path: str | Path) -> tuple[int, int, int]:
     Raises
     ------
     InputError
-        If the file is missing, a folder, empty, no audio, or shorter than it declares.
+        If the file is missing, a folder, empty, in another format, or truncated as far as can be
+        told without decoding it.
     """
-    with opened(Path(path)) as sound:
+    with _opened(Path(path)) as sound:
         return sound.frames, sound.samplerate, sound.channels
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
+    """Open a sound file in one of the `FORMATS`, as long as it declares."""
+    # Opened here, since libsndfile does not say why the system refuses to open a file.
+    with _open_file(path) as stream:
+        try:
+            sound = soundfile.SoundFile(stream.fileno(), closefd=False)
+        except soundfile.LibsndfileError as error:
+            raise _not_audio(path, _reason(error)) from error
+        with sound:
+            _check_header(sound, path)
+            yield sound
+
+
+def _open_file(path: Path) -> BinaryIO:
+    try:
+        if path.is_dir():
+            raise InputError(f"{path}: is a folder: name a sound file in it")
+        if not path.is_file():
+            raise InputError(f"{path}: does not exist: check the path or fetch the data")
+        if path.stat().st_size == 0:
+            raise InputError(f"{path}: is empty (0 bytes): copy or fetch it again")
+        return path.open("rb")
+    except OSError as error:
+        raise cannot_open(path, error) from error
+
+
+def _check_header(sound: soundfile.SoundFile, path: Path) -> None:
+    if sound.format not in FORMATS:
+        raise _not_audio(path, f"its format is {sound.format}")
+    log = sound.extra_info
+    if UNENDED.search(log):
+        raise _truncated(path, "its last Ogg page does not end the stream")
+    if sizes := SHORTENED.search(log):
+        declared, there = int(sizes[1]), int(sizes[2])
+        if there < declared < STREAMING_SIZE:
+            raise _truncated(path, f"{there:,} of {declared:,} bytes are there")
+    if sound.frames in (0, UNKNOWN_FRAMES):
+        raise InputError(
+            f"{path}: holds no samples, or its header does not say how many: convert it to WAV or "
+            "fetch it again"
+        )
 
 
 def _read_blocks(sound: soundfile.SoundFile, path: Path) -> Iterator[np.ndarray]:
     """Read to the end in blocks, so that a header that lies cannot ask for all the memory."""
+    # Else soundfile seeks after each block, and the decoder of an MP3 forgets what it has begun.
+    sound.seekable = lambda: False
+    n_frames = min(BLOCK_FRAMES, sound.frames)
     try:
-        while len(block := sound.read(BLOCK_FRAMES, dtype="float32", always_2d=True)):
+        while len(block := sound.read(n_frames, dtype="float32", always_2d=True)):
             yield block
     except soundfile.LibsndfileError as error:
-        raise truncated(path, reason(error)) from error
+        raise _truncated(path, _reason(error)) from error
 
 
 def _checked(frames: np.ndarray, path: Path) -> np.ndarray:
-    if not np.isfinite(frames).all():
-        raise InputError(f"{path} holds NaN or infinite samples; write it anew from its source.")
     largest = np.abs(frames).max()
-    if largest > LOUDEST:
+    if not largest <= LOUDEST:  # NaN is not
         raise InputError(
-            f"{path} holds a sample of {largest:.3g}, where 1 is full scale; write it anew."
+            f"{path}: holds a sample of {largest:.3g}: full scale is 1, and NaN, infinite or above "
+            f"{LOUDEST:g} cannot be used; write it anew from its source"
         )
     return frames
 
 
 def _check_end(path: Path, *, n_read: int, n_declared: int, silent: bool) -> None:
-    if n_read + PADDING_FRAMES < n_declared:
-        raise truncated(path, f"{n_read:,} of {n_declared:,} samples can be read")
-    if not n_read:
-        raise InputError(f"{path} holds no samples; copy or fetch it again.")
+    if not n_read or n_read + PADDING_FRAMES < n_declared:
+        raise _truncated(path, f"{n_read:,} of {n_declared:,} samples can be read")
     if silent:
-        raise InputError(f"{path} is silent: every sample is zero; record it anew or leave it out.")
+        raise InputError(f"{path}: is silent, every sample is 0: record it anew or leave it out")
+
+
+def cannot_open(path: str | Path, error: OSError) -> InputError:
+    """Return the error of a file that the system does not open; it may be a good one."""
+    return InputError(f"{path}: cannot be opened ({error.strerror}): fix that and try again")
+
+
+def _not_audio(path: Path, reason: str) -> InputError:
+    return InputError(
+        f"{path}: cannot be read as audio ({reason}): WAV, FLAC, Ogg, MP3 and AIFF can; convert it "
+        "to WAV or FLAC, or fetch it again"
+    )
+
+
+def _truncated(path: Path, evidence: str) -> InputError:
+    return InputError(f"{path}: is truncated ({evidence}): copy or fetch it again")
+
+
+def _reason(error: soundfile.LibsndfileError) -> str:
+    """Return libsndfile's words as a part of a sentence."""
+    return error.error_string.removeprefix("Error : ").rstrip(".")

@@ -1,6 +1,6 @@
-"""The filters of the representations as pure NumPy: mel triangles, gammatones, constant-Q windows.
+"""The filters of the representations in pure NumPy: mel triangles, gammatones, constant-Q windows.
 
-Frequencies in Hz; gains are linear.
+Frequencies are in Hz, gains linear.
 
 Sources: Slaney, "Auditory Toolbox" (1998); Slaney, "An efficient implementation of the
 Patterson-Holdsworth auditory filter bank", Apple technical report 35 (1993); Brown and Puckette,
@@ -14,6 +14,11 @@ def mel_edges(n_mels: int, *, fmin: float, fmax: float) -> np.ndarray:
     """Return n_mels + 2 frequencies in Hz, equally spaced in mel from fmin to fmax.
 
     Source: Slaney, "Auditory Toolbox" (1998): linear to 1 kHz, logarithmic above.
+
+    Examples
+    --------
+    >>> mel_edges(3, fmin=0, fmax=800)
+    array([  0., 200., 400., 600., 800.])
     """
     linear, corner, octave = 200 / 3, 1000.0, np.log(6.4) / 27
 
@@ -34,6 +39,11 @@ def mel_weights(frequencies: np.ndarray, *, edges: np.ndarray) -> np.ndarray:
         (n_frequencies,) in Hz.
     edges
         (n_mels + 2,) in Hz: band i rises from edge i, peaks at i + 1 and ends at i + 2.
+
+    Examples
+    --------
+    >>> mel_weights(np.array([0.0, 100, 200, 300, 400]), edges=np.array([0.0, 200, 400]))
+    array([[0.    , 0.0025, 0.005 , 0.0025, 0.    ]])
     """
     lower, peak, upper = (edges[i : len(edges) - 2 + i, None] for i in range(3))
     rising = (frequencies - lower) / (peak - lower)
@@ -49,6 +59,11 @@ def erb_frequencies(n_bands: int, *, fmin: float, fmax: float) -> np.ndarray:
     """Return n_bands frequencies in Hz from fmin to just below fmax, equally spaced in ERB.
 
     Source: Slaney, Apple technical report 35 (1993), p. 33.
+
+    Examples
+    --------
+    >>> erb_frequencies(4, fmin=20, fmax=8000).round()
+    array([  20.,  368., 1202., 3203.])
     """
     corner = ERB_QUALITY * ERB_MINIMUM
     fraction = np.arange(n_bands) / n_bands
@@ -56,27 +71,40 @@ def erb_frequencies(n_bands: int, *, fmin: float, fmax: float) -> np.ndarray:
 
 
 def decay_rates(centres: np.ndarray) -> np.ndarray:
-    """Return b in 1/s of the gammatones t^3 exp(-b t) cos(2 pi f t) with centres f (F,) in Hz."""
+    """Return b in 1/s of the gammatones t^3 exp(-b t) cos(2 pi f t) with centres f (F,) in Hz.
+
+    Examples
+    --------
+    >>> decay_rates(np.array([100.0, 1000.0])).round()
+    array([227., 849.])
+    """
     return 1.019 * 2 * np.pi * (ERB_MINIMUM + centres / ERB_QUALITY)
 
 
 def gammatone_response(
     frequencies: np.ndarray, *, centres: np.ndarray, sample_rate: int
 ) -> np.ndarray:
-    """Return the complex response (F, n_frequencies) of the filters, of gain 1 at their centres.
+    """Return the complex response (F, n_frequencies) of the filters, with gain 1 at their centres.
 
     Four sections of second order share a pair of poles and differ in one zero each.
 
     Parameters
     ----------
     frequencies
-        (n_frequencies,) in Hz, where the response is taken.
+        (n_frequencies,) in Hz, at which the response is taken.
     centres
         (F,) in Hz.
     sample_rate
         In Hz.
 
     Source: Slaney, Apple technical report 35 (1993).
+
+    Examples
+    --------
+    >>> frequencies = np.array([900.0, 1000.0, 1100.0])
+    >>> gains = gammatone_response(frequencies, centres=np.array([1000.0]), sample_rate=16000)
+    >>> np.abs(gains).round(2)
+    array([[0.42, 1.  , 0.42]])
     """
     angle = 2 * np.pi * centres[:, None] / sample_rate
     radius = np.exp(-decay_rates(centres)[:, None] / sample_rate)
@@ -95,14 +123,20 @@ def gammatone_response(
 
 
 def constant_q(bins_per_octave: int) -> float:
-    """Return Q, cycles in a window: the bands f (1 +- 1 / Q) of bins k - 1 and k + 1 just touch."""
+    """Return Q, cycles in a window: the bands f (1 +- 1 / Q) of bins k - 1 and k + 1 just touch.
+
+    Examples
+    --------
+    >>> round(constant_q(12), 2)
+    17.33
+    """
     return float(1 / np.tanh(np.log(2) / bins_per_octave))
 
 
 def constant_q_gains(
     frequencies: np.ndarray, *, centres: np.ndarray, quality: float, sample_rate: int
 ) -> np.ndarray:
-    """Return the transforms of the bins' windows, around their centres, at some frequencies.
+    """Return the transforms of the bins' windows around their centres, at some frequencies.
 
     Parameters
     ----------
@@ -112,6 +146,12 @@ def constant_q_gains(
         Q, cycles in a window.
     sample_rate
         In Hz.
+
+    Examples
+    --------
+    >>> frequencies = np.array([440.0, 460.0])  # the centre, and half a bin above it
+    >>> constant_q_gains(frequencies, centres=440.0, quality=11.0, sample_rate=16000).round(3)
+    array([20.   , 16.977])
     """
     offset = (frequencies / centres - 1) * quality
     # A Hann window's transform: three of a rectangle's, one bin apart.

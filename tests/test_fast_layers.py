@@ -5,11 +5,6 @@ import shutil
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch._dynamo.utils import counters
-
-from fusionkd_lib import machine
-from fusionkd_lib.errors import InputError
 from fusionkd_lib.fast_layers import (
     BatchNormReLU6,
     FastStem,
@@ -18,6 +13,11 @@ from fusionkd_lib.fast_layers import (
     use_fast_layers,
 )
 from fusionkd_lib.machine import can_compile, resolve_fast_layers
+from torch import Tensor, nn
+from torch._dynamo.utils import counters
+
+from fusionkd_lib import machine
+from fusionkd_lib.errors import InputError
 from fusionkd_lib.models import Branch, colour_stem, dead_channels
 
 compiles = pytest.mark.skipif(not can_compile(), reason="torch.compile does not work here")

@@ -4,13 +4,10 @@ import functools
 import http.server
 import io
 import re
-import stat
 import tarfile
 import threading
-import zipfile
 from pathlib import Path
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
 from hostile import FETCH, check, holding, sentence_of, table
@@ -36,16 +33,6 @@ def tar(*members: tuple[str, bytes, str]):
     return make
 
 
-def zipped(name: str, *, mode: int = stat.S_IFREG):
-    def make(path: Path) -> None:
-        entry = zipfile.ZipInfo(name)
-        entry.external_attr = (mode | 0o644) << 16
-        with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr(entry, "/etc/passwd")
-
-    return make
-
-
 def file_named(name: str):
     return tar((name, tarfile.REGTYPE, ""))
 
@@ -58,29 +45,26 @@ ARCHIVES = {
         ("a.tar.gz", UNSAFE, AGAIN),
     ),
     "a tar with an absolute name": (file_named("/tmp/fusionkd-out.wav"), ("a.tar.gz", "out")),
-    "a tar with a drive": (file_named("C:/out.wav"), ("a.tar.gz", OUT, "do not trust")),
-    "a tar with backslashes": (file_named("..\\out.wav"), ("a.tar.gz", OUT, "do not trust")),
+    "a tar with a drive": (file_named("C:/out.wav"), ("a.tar.gz", OUT, AGAIN)),
+    "a tar with backslashes": (file_named("..\\out.wav"), ("a.tar.gz", OUT, AGAIN)),
     "a tar with a symbolic link": (
         tar(("audio", tarfile.SYMTYPE, ".."), ("audio/out.wav", tarfile.REGTYPE, "")),
-        ("a.tar.gz", "audio is a link", AGAIN),
+        ("a.tar.gz", "'audio' is a link", AGAIN),
     ),
     "a tar with a symbolic link to a secret": (
         tar(("audio/a.wav", tarfile.SYMTYPE, "/etc/passwd")),
-        ("a.tar.gz", "audio/a.wav is a link", AGAIN),
+        ("a.tar.gz", "'audio/a.wav' is a link", AGAIN),
     ),
     "a tar with a hard link": (
         tar(("audio/a.wav", tarfile.LNKTYPE, "/etc/passwd")),
-        ("a.tar.gz", "audio/a.wav is a link", AGAIN),
+        ("a.tar.gz", "'audio/a.wav' is a link", AGAIN),
     ),
     "a tar with a disk": (tar(("audio", tarfile.BLKTYPE, "")), ("a.tar.gz", UNSAFE, AGAIN)),
     "a tar with a terminal": (tar(("audio", tarfile.CHRTYPE, "")), ("a.tar.gz", UNSAFE, AGAIN)),
     "a tar with a pipe": (tar(("audio", tarfile.FIFOTYPE, "")), ("a.tar.gz", UNSAFE, AGAIN)),
-    "a zip that climbs out": (zipped("../out.wav"), ("a.zip", OUT, "do not trust")),
-    "a zip with an absolute name": (zipped("/tmp/fusionkd-out.wav"), ("a.zip", OUT)),
-    "a zip with a link": (zipped("a.wav", mode=stat.S_IFLNK), ("a.zip", "is a link", AGAIN)),
     "an empty tar": (holding(b""), ("a.tar.gz", "damaged", "fetch it again")),
     "a web page": (holding(b"<html>404</html>"), ("a.tar.gz", "damaged", "fetch it again")),
-    "noise for a zip": (holding(np.random.default_rng(7).bytes(99)), ("a.zip", "damaged", AGAIN)),
+    "a zip": (holding(b"PK\3\4" + bytes(99)), ("a.zip", "damaged", AGAIN)),
     "a cut tar": (
         lambda path: (file_named("a.wav")(path), path.write_bytes(path.read_bytes()[:-20])),
         ("a.tar.gz", "damaged", AGAIN),

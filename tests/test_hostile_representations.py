@@ -37,10 +37,6 @@ REPRESENTATIONS = {
     "an odd transform": ({"name": "stft", "n_fft": 1023}, ("n_fft=1023", "even")),
     "no hop": ({"name": "stft", "hop_length": 0}, ("hop_length=0", "whole number")),
     "an unknown name": ({"name": "mfcc"}, ("'mfcc'", "one of stft, logmel, cqt, gammatone")),
-    "an unknown method": (
-        {"name": "gammatone", "gammatone_method": "slow"},
-        ("gammatone_method='slow'", "'fft' or 'filterbank'"),
-    ),
 }
 
 

@@ -71,7 +71,7 @@ SOUNDS = {
         holding(np.random.default_rng(1).bytes(4000)),
         ("x.mp3", "as audio", CONVERT),
     ),
-    "samples without a header": (holding(bytes(4000)), ("x.raw", "no header", CONVERT)),
+    "samples without a header": (holding(bytes(4000)), ("x.raw", "as audio", CONVERT)),
     "a WAV cut to half": (cut(0.5), ("x.wav", "is truncated", FETCH)),
     "a WAV cut within its header": (cut(0.002), ("x.wav", "as audio", FETCH)),
     "a FLAC cut to half": (cut(0.5, format="FLAC"), ("x.flac", "is truncated", FETCH)),

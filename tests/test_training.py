@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fusionkd_lib.fast_layers import FastStem
+from fusionkd_lib.machine import resolve_device, resolve_precision
 from torch import nn
 
 from fusionkd_lib import machine, training
 from fusionkd_lib.batches import Data, batches, shuffled
 from fusionkd_lib.errors import InputError
-from fusionkd_lib.fast_layers import FastStem
-from fusionkd_lib.machine import resolve_device, resolve_precision
 from fusionkd_lib.models import FUSED, Branch, FusionKD, FusionModule, Output
 from fusionkd_lib.params import Params
 from fusionkd_lib.training import (

@@ -1,7 +1,6 @@
 """Fetch a dataset from its public record, and check a copy file by file.
 
-What was fetched, from where, under which licence and with which checksums is written to
-``fetched.json`` beside it.
+The file ``fetched.json`` beside a fetched dataset records its source, licence and checksums.
 """
 
 import json
@@ -14,9 +13,9 @@ import pooch
 from requests import Response  # what pooch downloads with
 from requests.exceptions import RequestException
 
-from fusionkd_lib.audio import read_header
+from fusionkd_lib.audio import cannot_open, read_header
 from fusionkd_lib.datasets import files, sonyc_ust, urbansound8k
-from fusionkd_lib.datasets.unpacking import CHUNK_BYTES, SUFFIXES, extract
+from fusionkd_lib.datasets.unpacking import SUFFIXES, extract
 from fusionkd_lib.errors import InputError
 
 DATASETS: dict[str, ModuleType] = {"urbansound8k": urbansound8k, "sonyc_ust": sonyc_ust}
@@ -25,18 +24,18 @@ RECORD = "fetched.json"
 
 @dataclass(frozen=True)
 class Report:
-    """What a copy of a dataset holds; paths are relative to its root.
+    """The contents of a copy of a dataset; paths are relative to its root.
 
     Parameters
     ----------
     dataset, root
         Its name and folder.
     expected, found
-        Numbers of clips: listed by the metadata, and there (broken ones included).
+        Number of clips that the metadata list, and number that exist, broken ones included.
     parts
         Folder -> ``"873"`` or ``"387 of 925"``.
     missing, broken, unexpected
-        Clips that are not there, ``path: reason`` of those that cannot be read, and files among
+        Clips that do not exist, ``path: reason`` for those that cannot be read, and files among
         the clips that the metadata do not list.
     """
 
@@ -55,7 +54,7 @@ class Report:
         return not self.missing and not self.broken
 
     def as_dict(self) -> dict:
-        """Return the report as JSON has it, ``whole`` included."""
+        """Return the report as plain data, ``whole`` included."""
         return {**asdict(self), "whole": self.whole}
 
     def __str__(self) -> str:
@@ -74,19 +73,19 @@ def fetch(
 ) -> dict[str, str]:
     """Download a dataset's files, verify their checksums and unpack them.
 
-    A file that is there with the right checksum is not downloaded again. Where the record's
-    checksum is not known, the first download's SHA-256 is recorded and holds from then on.
+    A file that already has the right checksum is not downloaded again. Where the record gives no
+    checksum, the SHA-256 of the first download is recorded and holds from then on.
 
     Parameters
     ----------
     name
         A key of `DATASETS`.
     root
-        The folder that shall hold the dataset; made where it does not exist. The archives stay.
+        Folder for the dataset; made if it does not exist. The archives stay in it.
     base_url
-        Where the files lie, if not at the dataset's own record.
+        Address of the files, if not the dataset's own record.
     progress
-        Whether to show a bar.
+        Whether to show a progress bar.
 
     Returns
     -------
@@ -96,8 +95,8 @@ def fetch(
     Raises
     ------
     InputError
-        If the name is unknown, a file cannot be reached or written, its checksum is another, or
-        an archive is damaged or reaches out of its folder.
+        If the name is unknown, a file cannot be reached or written or has another checksum, or an
+        archive is damaged or unsafe.
     """
     dataset, root = _dataset(name), Path(root).absolute()
     base_url = base_url or f"{dataset.SOURCE}/files"
@@ -154,7 +153,7 @@ def check(name: str, root: str | Path) -> Report:
 
 def _download(url: str, root: Path, *, checksum: str | None, progress: bool) -> Path:
     name = url.rsplit("/", 1)[-1]
-    downloader = pooch.HTTPDownloader(progressbar=progress, chunk_size=CHUNK_BYTES)
+    downloader = pooch.HTTPDownloader(progressbar=progress, chunk_size=1 << 20)
     try:
         return Path(
             pooch.retrieve(url, checksum, fname=name, path=str(root), downloader=downloader)
@@ -162,12 +161,12 @@ def _download(url: str, root: Path, *, checksum: str | None, progress: bool) -> 
     except RequestException as error:
         answer = "cannot be reached" if error.response is None else _answer(error.response)
         raise InputError(
-            f"{url} {answer}; see to the network, or put {name} into {root} and try again."
+            f"{url}: {answer}: check the network, or put {name} into {root}, and try again"
         ) from error
     except ValueError as error:  # pooch's word for a wrong checksum
         raise InputError(
-            f"{url} does not have the checksum {checksum}; fetch it again, and if that does not "
-            "help, it is not the file that was published."
+            f"{url}: does not have the checksum {checksum}: fetch it again; if that does not help, "
+            "it is not the file that was published"
         ) from error
     except OSError as error:
         raise _unwritable(root, error) from error
@@ -194,28 +193,32 @@ def _record(root: Path, dataset: ModuleType, *, source: str, checksums: dict[str
 
 def _unwritable(root: Path, error: OSError) -> InputError:
     return InputError(
-        f"{root} cannot be written ({error.strerror or error}); free space or choose another."
+        f"{root}: cannot be written ({error.strerror or error}): fix that and try again, or choose "
+        "another folder"
     )
 
 
 def _recorded(root: Path) -> dict[str, str]:
     """Return the checksums of an earlier fetch; none if there was none."""
+    path = root / RECORD
     try:
-        return dict(json.loads((root / RECORD).read_text(encoding="utf-8"))["files"])
+        return dict(json.loads(path.read_bytes())["files"])
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{root / RECORD} is damaged; delete it and fetch again.") from error
+    except OSError as error:
+        raise cannot_open(path, error) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: is damaged: delete it and fetch again") from error
 
 
 def _dataset(name: str) -> ModuleType:
     if name not in DATASETS:
-        raise InputError(f"{name!r} is none of the datasets on disk: {', '.join(DATASETS)}.")
+        raise InputError(f"dataset={name!r}: must be one of {', '.join(DATASETS)}")
     return DATASETS[name]
 
 
 def _count_parts(pairs: list[tuple[Path, Path | None]]) -> dict[str, str]:
-    """Count the clips of each folder; fold10 after fold9."""
+    """Count the clips of each folder; fold10 comes after fold9."""
     listed = Counter(path.parent.name for path, _ in pairs)
     found = Counter(path.parent.name for path, there in pairs if there)
     folders = sorted(listed, key=lambda name: (len(name), name))
@@ -227,7 +230,7 @@ def _fault(path: Path) -> str:
     try:
         read_header(path)
     except InputError as error:
-        return str(error).removeprefix(f"{path} ")
+        return str(error).removeprefix(f"{path}: ")
     return ""
 
 

@@ -1,6 +1,5 @@
-"""What every representation is: waveforms (B, N) -> spectrograms (B, 1, F, T), absolute dB."""
+"""What representations share: waveforms (B, N) -> spectrograms (B, 1, F, T) in absolute dB."""
 
-from itertools import count
 from numbers import Integral
 
 import numpy as np
@@ -13,7 +12,7 @@ POWER_FLOOR = 1e-10
 
 
 class Representation(nn.Module):
-    """What every representation has: a rate, a hop, an axis of frequencies, a unit.
+    """Base of every representation, which adds `power`.
 
     Parameters
     ----------
@@ -23,6 +22,16 @@ class Representation(nn.Module):
         Samples from one frame to the next.
     frequencies
         (F,) centre of each row in Hz, ascending.
+
+    Examples
+    --------
+    >>> class Loudness(Representation):
+    ...     def power(self, waveforms):
+    ...         frames = waveforms.unfold(-1, self.hop_length, self.hop_length)  # (B, T, hop)
+    ...         return frames.square().mean(dim=-1).unsqueeze(1)  # (B, 1, T)
+    >>> loudness = Loudness(sample_rate=8000, hop_length=4, frequencies=np.array([2000.0]))
+    >>> loudness(torch.tensor([[1.0, -1.0, 1.0, -1.0, 0.0, 0.0, 0.0, 0.0]]))
+    tensor([[[[   0., -100.]]]])
     """
 
     def __init__(self, *, sample_rate: int, hop_length: int, frequencies: np.ndarray):
@@ -34,7 +43,7 @@ class Representation(nn.Module):
 
     @property
     def n_bins(self) -> int:
-        """Number of rows F."""
+        """The number of rows F."""
         return len(self.frequencies)
 
     def power(self, waveforms: Tensor) -> Tensor:
@@ -53,48 +62,48 @@ class Representation(nn.Module):
 
 
 def product(left: Tensor, right: Tensor) -> Tensor:
-    """Multiply matrices in the precision that they have, whatever surrounds it."""
-    # Mixed precision around a model would round a level here by hundredths of a dB and more.
+    """Multiply matrices in their own precision, also under autocast."""
+    # Under mixed precision a level would be off by hundredths of a decibel and more.
     with torch.autocast(left.device.type, enabled=False):
         return left @ right
 
 
 def decibels(power: Tensor) -> Tensor:
-    """Power (B, F, T) -> (B, 1, F, T) in dB, -100 at the least."""
+    """Convert power (B, F, T) to decibels (B, 1, F, T), -100 at the least.
+
+    Examples
+    --------
+    >>> decibels(torch.tensor([[[1.0, 0.01, 0.0]]]))
+    tensor([[[[   0.,  -20., -100.]]]])
+    """
     return 10 * torch.log10(power.clamp(min=POWER_FLOOR)).unsqueeze(1).contiguous()
 
 
-def smooth_size(minimum: int, *, multiple_of: int = 1) -> int:
-    """Return the next size whose prime factors are 2, 3 and 5: FFTs of it are fast."""
-    first = -(-minimum // multiple_of)
-    return multiple_of * next(n for n in count(first) if 30 ** n.bit_length() % n == 0)
-
-
 def checked(waveforms: Tensor) -> Tensor:
-    """Return waveforms as float32, or refuse what is no batch of them."""
+    """Return waveforms as float32; refuse anything but a batch of them."""
     if waveforms.ndim != 2 or not waveforms.numel() or not waveforms.is_floating_point():
         raise InputError(
-            f"waveforms of shape {tuple(waveforms.shape)} and type {waveforms.dtype} must be a "
-            "non-empty batch (B, N) of floating-point samples."
+            f"waveforms of shape {tuple(waveforms.shape)} and type {waveforms.dtype}: must be a "
+            "non-empty batch (B, N) of floating-point samples"
         )
     return waveforms.float()
 
 
 def check_counts(**counts: int) -> None:
-    """Refuse a parameter, given by its name, that is no whole number above 0."""
+    """Refuse a parameter, given by its name, that is not a whole number above 0."""
     for name, value in counts.items():
         if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-            raise InputError(f"{name}={value!r} must be a whole number, 1 or more.")
+            raise InputError(f"{name}={value!r}: must be a whole number, 1 or more")
 
 
 def checked_fmax(fmin: float, fmax: float | None, sample_rate: int) -> float:
-    """Return the upper end of a range in Hz, Nyquist where none is given, or refuse the range."""
+    """Return the upper end of a range in Hz, by default Nyquist; refuse an impossible range."""
     nyquist = sample_rate / 2
     fmax = nyquist if fmax is None else fmax
     if not 0 < fmax <= nyquist:
         raise InputError(
-            f"fmax={fmax:g} must lie above 0 Hz and not above the Nyquist frequency {nyquist:g} Hz."
+            f"fmax={fmax:g}: must lie above 0 Hz and not above the Nyquist frequency {nyquist:g} Hz"
         )
     if not 0 <= fmin < fmax:
-        raise InputError(f"fmin={fmin:g} must lie in [0, fmax), and fmax is {fmax:g} Hz.")
+        raise InputError(f"fmin={fmin:g}: must lie in [0, fmax), and fmax is {fmax:g} Hz")
     return fmax

@@ -8,23 +8,25 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from scipy.fft import next_fast_len
 from torch import Tensor
 from torch.nn import functional as F
 
 from fusionkd_lib.errors import InputError
 from fusionkd_lib.filters import constant_q, constant_q_gains
-from fusionkd_lib.representations.base import Representation, check_counts, product, smooth_size
+from fusionkd_lib.representations.base import Representation, check_counts, product
 
-# So many bins of its own transform away, a Hann window leaks 1e-5 (-100 dB) of its peak.
+# This many bins of its own transform from the centre, a Hann window leaks 1e-5 (-100 dB) of its
+# peak.
 WINDOW_REACH = 32
 
 
 class ConstantQ(Representation):
-    """Constant-Q transform: bins at equal musical intervals, all of the same number of cycles.
+    """Constant-Q transform: bins at equal musical intervals, each Q cycles long.
 
     Bin k correlates the clip's positive frequencies with an exponential at f_k under a Hann window
-    of Q / f_k seconds, L samples, with gain 2 / sqrt(L). That is librosa's ``cqt`` without its
-    resampling of octaves. Tables of a few times the size of a clip are kept for the latest N.
+    of Q / f_k seconds, or L samples, with gain 2 / sqrt(L). That is librosa's ``cqt`` without its
+    resampling of octaves. Tables of a few times a clip's size are kept for the latest lengths N.
 
     Parameters
     ----------
@@ -40,7 +42,16 @@ class ConstantQ(Representation):
     Raises
     ------
     InputError
-        If a parameter is out of range, such as a bin that passes the Nyquist frequency.
+        If a parameter is out of range, or a bin would pass the Nyquist frequency.
+
+    Examples
+    --------
+    >>> cqt = ConstantQ(sample_rate=8000, n_bins=24, fmin=220.0)
+    >>> spectrogram = cqt(torch.sin(2 * torch.pi * 440 / 8000 * torch.arange(8000.0))[None])
+    >>> spectrogram.shape
+    torch.Size([1, 1, 24, 16])
+    >>> cqt.frequencies[spectrogram[0, 0, :, 8].argmax()].round(6).item()
+    440.0
     """
 
     def __init__(
@@ -61,15 +72,15 @@ class ConstantQ(Representation):
     def power(self, waveforms: Tensor) -> Tensor:
         """Return the power (B, n_bins, T) of float32 waveforms (B, N).
 
-        A bin is the product of the clip's spectrum and the window's around f_k. To read it once a
-        hop, the product is folded to ``n_columns`` frequencies, its rows summed, before it is
-        transformed back. For an octave of bins that is one product of matrices a column.
+        A bin is the product of the clip's spectrum and the window's spectrum around f_k. So that
+        it is read once per hop, the product is folded to ``n_columns`` frequencies, its rows
+        summed, before it is transformed back: one product of matrices per column and octave.
         """
         rate, hop_length = self.sample_rate, self.hop_length
         n_frames = 1 + waveforms.shape[-1] // hop_length
         half_window = constant_q(self.bins_per_octave) / self.frequencies[0] * rate / 2
-        # Room for half of the longest window, because the transform is periodic.
-        n_columns = smooth_size(n_frames + int(half_window / hop_length) + 1)
+        # Half of the longest window is added, because the transform is periodic.
+        n_columns = next_fast_len(n_frames + int(half_window / hop_length) + 1, real=True)
         bins = (tuple(self.frequencies), self.bins_per_octave)
         tables = _octave_tables(*bins, rate, hop_length, n_columns, waveforms.device)
         spectra = torch.fft.rfft(waveforms, n_columns * hop_length)
@@ -89,7 +100,7 @@ def _octave_tables(
     n_columns: int,
     device: torch.device,
 ) -> list[Tensor]:
-    """Return for each octave the gains (n_columns, n_rows, bins) on a transform in rows."""
+    """Return the gains (n_columns, n_rows, bins) of each octave on a transform in rows."""
     quality = constant_q(bins_per_octave)
     spacing = sample_rate / (hop_length * n_columns)
     tables = []
@@ -107,24 +118,24 @@ def _octave_tables(
 
 
 def _in_rows(spectra: Tensor, *, n_rows: int, n_columns: int) -> Tensor:
-    """Return (n_columns, 2 B, n_rows) from spectra (B, frequencies): real, imaginary by clip."""
+    """Fold spectra (B, frequencies) to (n_columns, 2 B, n_rows), real and imaginary per clip."""
     size = n_rows * n_columns
-    # The last row can end above the Nyquist frequency, where there is nothing.
+    # The last row may end above the Nyquist frequency, where the spectrum is zero.
     spectra = F.pad(spectra[:, :size], (0, max(0, size - spectra.shape[-1])))
     parts = torch.view_as_real(spectra.contiguous()).unflatten(1, (n_rows, n_columns))
     return parts.permute(2, 0, 3, 1).reshape(n_columns, -1, n_rows)
 
 
 def _check_top_bin(n_bins: int, bins_per_octave: int, fmin: float, *, nyquist: float) -> None:
-    # A Hann window is 1.5 bins of its transform wide; half of that is above the centre.
+    # A Hann window is 1.5 bins of its transform wide, half of them above the centre.
     edge = 1 + 0.75 / constant_q(bins_per_octave)
     if not 0 < fmin * edge <= nyquist:
-        raise InputError(f"cqt_fmin={fmin:g} must lie between 0 and {nyquist / edge:g} Hz.")
+        raise InputError(f"cqt_fmin={fmin:g}: must lie between 0 and {nyquist / edge:g} Hz")
     most = 1 + int(bins_per_octave * np.log2(nyquist / (fmin * edge)))
     if n_bins > most:
         top = fmin * 2 ** ((n_bins - 1) / bins_per_octave)
         raise InputError(
-            f"cqt_bins={n_bins} from {fmin:g} Hz, {bins_per_octave} per octave, ends at {top:.0f} "
-            f"Hz and reaches to {top * edge:.0f} Hz, above the Nyquist frequency {nyquist:g} Hz of "
-            f"sample_rate={2 * nyquist:g}; use at most {most}."
+            f"cqt_bins={n_bins}: from {fmin:g} Hz, {bins_per_octave} per octave, the last at "
+            f"{top:.0f} Hz reaches to {top * edge:.0f} Hz, above the Nyquist frequency "
+            f"{nyquist:g} Hz of sample_rate={2 * nyquist:g}: use at most {most}"
         )

@@ -1,4 +1,4 @@
-"""The STFT and what is summed from it: log-mel, and gammatone in the frequency domain.
+"""The STFT and the representations summed from it: log-mel and gammatone.
 
 Sources: Slaney, "Auditory Toolbox" (1998), for the mel scale; Ellis, "Gammatone-like spectrograms"
 (2009).
@@ -14,7 +14,7 @@ from fusionkd_lib.representations.base import Representation, check_counts, chec
 
 
 class Stft(Representation):
-    """Power spectrum under a Hann window: F = n_fft / 2 + 1. Log-mel and gammatone build on it.
+    """Power spectrum under a Hann window, F = n_fft / 2 + 1; log-mel and gammatone build on it.
 
     Parameters
     ----------
@@ -27,12 +27,21 @@ class Stft(Representation):
     ------
     InputError
         If a parameter is out of range.
+
+    Examples
+    --------
+    >>> stft = Stft(sample_rate=8000, hop_length=256, n_fft=512)
+    >>> spectrogram = stft(torch.sin(2 * torch.pi * 1000 / 8000 * torch.arange(8000.0))[None])
+    >>> spectrogram.shape
+    torch.Size([1, 1, 257, 32])
+    >>> stft.frequencies[spectrogram[0, 0, :, 16].argmax()].item()
+    1000.0
     """
 
     def __init__(self, *, sample_rate: int, hop_length: int = 512, n_fft: int = 1024):
         check_counts(sample_rate=sample_rate, n_fft=n_fft)
         if n_fft % 2:
-            raise InputError(f"n_fft={n_fft} must be even, so that every frame has a centre.")
+            raise InputError(f"n_fft={n_fft}: must be even, so that every frame has a centre")
         frequencies = np.arange(n_fft // 2 + 1) * sample_rate / n_fft
         super().__init__(sample_rate=sample_rate, hop_length=hop_length, frequencies=frequencies)
         self.n_fft = n_fft
@@ -77,6 +86,15 @@ class LogMel(Stft):
     ------
     InputError
         If a parameter is out of range.
+
+    Examples
+    --------
+    >>> logmel = LogMel(sample_rate=16000, n_mels=64)
+    >>> tone = torch.sin(2 * torch.pi * 1000 / 16000 * torch.arange(16000.0))[None]
+    >>> logmel(tone).shape
+    torch.Size([1, 1, 64, 32])
+    >>> round((logmel(tone) - logmel(0.1 * tone)).max().item())  # dB
+    20
     """
 
     def __init__(
@@ -117,6 +135,14 @@ class Gammatone(Stft):
     ------
     InputError
         If a parameter is out of range.
+
+    Examples
+    --------
+    >>> gammatone = Gammatone(sample_rate=16000, n_bands=64, fmin=50.0)
+    >>> gammatone(torch.zeros(1, 16000)).shape
+    torch.Size([1, 1, 64, 32])
+    >>> gammatone.frequencies[0].round(6).item()
+    50.0
     """
 
     def __init__(
