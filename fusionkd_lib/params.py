@@ -52,17 +52,12 @@ SYNONYMS = {
     "root": "data_root",
     "pair": "representations",
 }
-# Keys of earlier versions, and what takes their place.
-RENAMED = {
-    "precision": "write shortcuts: [bfloat16], or leave it out",
-    "channels_last": "write shortcuts: [channels_last], or leave it out",
-    "fast_layers": "write shortcuts: [fast_layers], or leave it out",
-    "store_dtype": "write shortcuts: [float16_store], or leave it out",
-    "fused_optimizer": "write shortcuts: [fused_optimizer], or leave it out",
-    "reuse_memory": "write shortcuts: [reuse_memory], or leave it out",
-    "store_on_device": "write shortcuts: [store_on_device], or leave it out",
-    "gammatone_method": "leave it out, since the fast method alone is left",
+# Keys of earlier versions: those that are shortcuts now, and those that are gone.
+RENAMED = {name: name for name in SHORTCUTS} | {
+    "precision": "bfloat16",
+    "store_dtype": "float16_store",
 }
+GONE = {"gammatone_method": "leave it out, since there is one method now"}
 # What pydantic found -> what is allowed, in the words of this project.
 ALLOWED = {
     "int_type": "a whole number",
@@ -321,7 +316,9 @@ def _sentence(problem: dict[str, Any]) -> str:
 
 def _unknown(key: str) -> str:
     if key in RENAMED:
-        return f"'{key}' is a key of an earlier version: {RENAMED[key]}"
+        return f"'{key}' is now a shortcut: write shortcuts: [{RENAMED[key]}], or leave it out"
+    if key in GONE:
+        return f"'{key}' is a key of an earlier version: {GONE[key]}"
     near = difflib.get_close_matches(key, Params.model_fields, n=1) or [SYNONYMS.get(key)]
     return f"unknown key '{key}': " + (f"did you mean '{near[0]}'?" if near[0] else "leave it out")
 
