@@ -220,7 +220,7 @@ class Params(BaseModel):
     shortcuts: Annotated[Literal["all"] | tuple[str, ...], BeforeValidator(_shortcuts)] = ()
 
     # The notebook: which branch chapter 03 trains; else the first
-    branch: Representation | None = None
+    branch: Annotated[str, _one_of("branch", REPRESENTATIONS)] | None = None
 
     @model_validator(mode="after")
     def _agree(self) -> "Params":
