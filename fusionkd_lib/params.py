@@ -10,12 +10,21 @@ import ast
 import difflib
 import itertools
 import re
+import reprlib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from fusionkd_lib.catalogue import DATASETS, REPRESENTATIONS, TRUNKS
 from fusionkd_lib.errors import InputError
@@ -43,17 +52,34 @@ SYNONYMS = {
     "root": "data_root",
     "pair": "representations",
 }
-# Keys of earlier versions, and how they are written now.
-RENAMED = {
-    "precision": "shortcuts: [bfloat16]",
-    "channels_last": "shortcuts: [channels_last]",
-    "fast_layers": "shortcuts: [fast_layers]",
-    "store_dtype": "shortcuts: [float16_store]",
-    "fused_optimizer": "shortcuts: [fused_optimizer]",
-    "reuse_memory": "shortcuts: [reuse_memory]",
-    "store_on_device": "shortcuts: [store_on_device]",
-    "gammatone_method": "the fast method alone: leave the key out",
+# Keys of earlier versions: those that are shortcuts now, and those that are gone.
+RENAMED = {name: name for name in SHORTCUTS} | {
+    "precision": "bfloat16",
+    "store_dtype": "float16_store",
 }
+GONE = {"gammatone_method": "leave it out, since there is one method now"}
+# What pydantic found -> what is allowed, in the words of this project.
+ALLOWED = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "tuple_type": "a list",
+    "too_short": "a list of {min_length} or more",
+    "greater_than": "a number above {gt:.10g}",
+    "greater_than_equal": "{ge:.10g} or more",
+    "less_than": "a number below {lt:.10g}",
+    "less_than_equal": "{le:.10g} or less",
+}
+
+_short = reprlib.Repr()
+_short.maxstring, _short.maxlist, _short.maxtuple, _short.maxlevel = 100, 12, 12, 1
+
+
+def not_allowed(key: str, value: Any, way_out: str) -> str:
+    """Say in the one grammar of parameters what is wrong; a long value is cut."""
+    return f"{key} = {_short.repr(value)} is not allowed: {way_out}"
 
 
 def choose(key: str, value: Any, allowed: Collection[str]) -> str:
@@ -66,27 +92,39 @@ def choose(key: str, value: Any, allowed: Collection[str]) -> str:
     """
     if isinstance(value, str) and value in allowed:
         return value
-    near = difflib.get_close_matches(str(value), allowed, n=1)
+    raise InputError(not_allowed(key, value, _words(value, allowed)))
+
+
+def _words(value: Any, allowed: Collection[str]) -> str:
+    near = difflib.get_close_matches(value, allowed, n=1) if isinstance(value, str) else ()
     hint = f"; did you mean '{near[0]}'?" if near else ""
-    names = ", ".join(f"'{name}'" for name in allowed)
-    raise InputError(f"{key} = {value!r} is not allowed: use one of {names}{hint}")
+    one_of = "one of " if len(allowed) > 1 else ""
+    return f"use {one_of}{', '.join(map(repr, allowed))}{hint}"
 
 
-def _names(key: str, value: Any, allowed: Collection[str]) -> tuple[str, ...]:
-    """Return names, written as a list or as one name or none, in the order of those allowed."""
-    listed = [] if value == "none" else [value] if isinstance(value, str) else value
+def _names(
+    key: str, value: Any, allowed: Collection[str], *, words: tuple[str, ...] = ("none",)
+) -> str | tuple[str, ...]:
+    """Return names in the order of those allowed, written as a list or as one; or ``"all"``."""
+    if isinstance(value, str) and choose(key, value, (*words, *allowed)) in words:
+        return () if value == "none" else value
+    listed = [value] if isinstance(value, str) else value
     if not isinstance(listed, list | tuple):
-        raise InputError(f"{key} = {value!r} is not allowed: write none or a list of names")
+        raise InputError(not_allowed(key, value, "use none or a list of names"))
     chosen = {choose(key, name, allowed) for name in listed}
     return tuple(name for name in allowed if name in chosen)
 
 
-def _shortcuts(value: Any) -> Any:
-    return value if value == "all" else _names("shortcuts", value, SHORTCUTS)
+def _shortcuts(value: Any) -> str | tuple[str, ...]:
+    return _names("shortcuts", value, SHORTCUTS, words=("none", "all"))
 
 
-def _augmentation(value: Any) -> tuple[str, ...]:
+def _augmentation(value: Any) -> str | tuple[str, ...]:
     return _names("augmentation", value, AUGMENTATIONS)
+
+
+def _in_order(folds: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sorted(set(folds)))
 
 
 def _one_of(key: str, allowed: Mapping[str, Any]) -> BeforeValidator:
@@ -94,6 +132,9 @@ def _one_of(key: str, allowed: Mapping[str, Any]) -> BeforeValidator:
 
 
 Representation = Annotated[str, _one_of("representations", REPRESENTATIONS)]
+Folds = Annotated[
+    tuple[Positive, ...], Field(min_length=1, strict=False), AfterValidator(_in_order)
+]
 
 
 class Params(BaseModel):
@@ -117,9 +158,7 @@ class Params(BaseModel):
 
     # The evaluation
     fold: Positive = 1  # the test fold; SONYC-UST has its own split, fold 1
-    train_folds: Annotated[tuple[Positive, ...], Field(strict=False)] | None = (
-        None  # else all others
-    )
+    train_folds: Folds | None = None  # else all others
     validation: Literal["next_fold", "grouped", "none"] = "next_fold"
     val_fraction: Share = 0.1  # of the training clips, by whole recordings or sensors
     judged_on: Literal["test", "validation"] = "test"  # validation: the test clips stay unread
@@ -181,12 +220,13 @@ class Params(BaseModel):
     shortcuts: Annotated[Literal["all"] | tuple[str, ...], BeforeValidator(_shortcuts)] = ()
 
     # The notebook: which branch chapter 03 trains; else the first
-    branch: Representation | None = None
+    branch: Annotated[str, _one_of("branch", REPRESENTATIONS)] | None = None
 
     @model_validator(mode="after")
     def _agree(self) -> "Params":
-        for impossible in _impossible(self):
-            raise InputError(impossible)
+        for key, way_out in _impossible(self):
+            value = self.model_dump(mode="json", include={key})[key]
+            raise InputError(not_allowed(key, value, way_out))
         return self
 
     @property
@@ -199,35 +239,34 @@ class Params(BaseModel):
         return make_params({**self.model_dump(exclude_defaults=True), **changes})
 
 
-def _impossible(params: Params) -> Iterator[str]:
-    """Say which keys do not go together."""
+def _impossible(params: Params) -> Iterator[tuple[str, str]]:
+    """Yield keys that do not go with others, and the way out."""
     dataset, trunk = DATASETS[params.dataset], TRUNKS[params.trunk]
     n_folds = dataset.n_folds or params.n_folds
     if len(set(params.representations)) < len(params.representations):
-        yield f"representations = {list(params.representations)} names one twice: keep one"
+        yield "representations", "use each name once"
     if params.branch is not None and params.branch not in params.representations:
-        allowed = ", ".join(params.representations)
-        yield f"branch = '{params.branch}' is not of this run: use one of {allowed}"
+        yield "branch", f"use one of {', '.join(params.representations)}"
     if params.fold > n_folds:
-        yield f"fold = {params.fold}: {params.dataset} has folds 1 to {n_folds}"
+        yield "fold", f"{params.dataset} has folds 1 to {n_folds}"
+    if max(params.train_folds or (1,)) > n_folds:
+        yield "train_folds", f"{params.dataset} has folds 1 to {n_folds}"
     for key in ("data_status", "data_root", "data_folder"):
         if dataset.folder is None and getattr(params, key):
-            yield f"{key} = '{getattr(params, key)}': {params.dataset} is synthesised: leave it out"
+            yield key, f"leave it out, since {params.dataset} is synthesised"
     for key, lowest in dataset.lowest.items():
         if getattr(params, key) < lowest:
-            value = getattr(params, key)
-            yield f"{key} = {value}: {params.dataset} is synthesised from {lowest} up"
+            yield key, f"{params.dataset} is synthesised from {lowest} up"
     if params.judged_on == "validation" and params.validation == "none":
-        yield "judged_on = 'validation' needs validation clips: set validation to grouped"
+        yield "validation", "use grouped, since the run is judged on validation clips"
     if params.micro_batch is not None and params.micro_batch > params.batch_size:
-        yield f"micro_batch = {params.micro_batch} is more than batch_size = {params.batch_size}"
+        yield "micro_batch", f"use at most batch_size = {params.batch_size}"
     if params.weights == "imagenet" and params.width != 1:
-        yield f"width = {params.width}: ImageNet weights exist for width 1.0 alone"
+        yield "width", "ImageNet weights exist for width 1.0 alone"
     if trunk.widths and params.width not in trunk.widths:
-        allowed = " and ".join(map(str, trunk.widths))
-        yield f"width = {params.width}: {params.trunk} comes in width {allowed}"
+        yield "width", f"{params.trunk} comes in width {' and '.join(map(str, trunk.widths))}"
     if params.tap < -trunk.depth:
-        yield f"tap = {params.tap}: {params.trunk} has {trunk.depth} feature layers"
+        yield "tap", f"{params.trunk} has {trunk.depth} feature layers, -{trunk.depth} to -1"
 
 
 def make_params(values: Mapping[str, Any], *, source: str = "parameters") -> Params:
@@ -253,31 +292,33 @@ def make_params(values: Mapping[str, Any], *, source: str = "parameters") -> Par
         more = f" (and {n_more} more)" if n_more else ""
         raise InputError(f"{source}: {_sentence(problems[0])}{more}") from None
     except TypeError:
-        raise InputError(f"{source}: a key is not text: write key: value") from None
+        odd = next(key for key in values if not isinstance(key, str))
+        raise InputError(f"{source}: the key {odd!r} is not text: write key: value") from None
 
 
 def _sentence(problem: dict[str, Any]) -> str:
     """Say what pydantic found in the words of this project."""
     key, value = str(problem["loc"][0]) if problem["loc"] else "", problem["input"]
     kind, context = problem["type"], problem.get("ctx", {})
-    if kind == "extra_forbidden" and key in RENAMED:
-        return f"'{key}' is a key of an earlier version: write {RENAMED[key]}"
     if kind == "extra_forbidden":
-        near = difflib.get_close_matches(key, Params.model_fields, n=1) or [SYNONYMS.get(key)]
-        return f"unknown key '{key}'" + (f": did you mean '{near[0]}'?" if near[0] else "")
+        return _unknown(key)
     if kind == "value_error":
         return str(context["error"])
     if kind == "literal_error":
-        try:
-            choose(key, value, re.findall("'([^']+)'", context["expected"]))
-        except InputError as error:
-            return str(error)
-    if kind in ("too_short", "too_long", "missing", "tuple_type"):
-        count = {"head": "two whole numbers"}.get(key, "at least one name")
-        return f"{key} = {value!r} is not allowed: write a list of {count}"
-    reason = problem["msg"].removeprefix("Input ")
+        words = re.findall("'([^']+)'", context["expected"])
+        return not_allowed(key, value, _words(value, words))
     hint = " (YAML reads 1e-3 as text: write 1.0e-3)" if _number_as_text(value) else ""
-    return f"{key} = {value!r} is not allowed: it {reason}{hint}"
+    allowed = ALLOWED.get(kind, "another value").format(**context)
+    return not_allowed(key, value, f"use {allowed}{hint}")
+
+
+def _unknown(key: str) -> str:
+    if key in RENAMED:
+        return f"'{key}' is now a shortcut: write shortcuts: [{RENAMED[key]}], or leave it out"
+    if key in GONE:
+        return f"'{key}' is a key of an earlier version: {GONE[key]}"
+    near = difflib.get_close_matches(key, Params.model_fields, n=1) or [SYNONYMS.get(key)]
+    return f"unknown key '{key}': " + (f"did you mean '{near[0]}'?" if near[0] else "leave it out")
 
 
 def _number_as_text(value: Any) -> bool:
@@ -300,7 +341,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         values, tree = yaml.safe_load(text), yaml.compose(text, Loader=yaml.SafeLoader)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # an encoding, a 13th month
         line = getattr(getattr(error, "problem_mark", None), "line", None)
         where = f" in line {line + 1}" if line is not None else ""
         raise InputError(f"{path}: is not YAML{where}: write one key: value a line") from None

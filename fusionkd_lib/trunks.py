@@ -39,7 +39,8 @@ def build_trunk(name: str, *, width: float = 1.0, weights: str = "scratch") -> T
     Raises
     ------
     InputError
-        Where the name is unknown, or the ImageNet weights cannot be had.
+        Where the name is unknown, the trunk does not come in the width, or the ImageNet weights
+        cannot be had.
 
     Examples
     --------
@@ -49,6 +50,9 @@ def build_trunk(name: str, *, width: float = 1.0, weights: str = "scratch") -> T
     """
     if name not in TRUNKS:
         raise InputError(f"trunk = {name!r} is not known: use one of {', '.join(TRUNKS)}")
+    widths = TRUNKS[name].widths
+    if widths and width not in widths:
+        raise InputError(f"width = {width}: {name} comes in width {' and '.join(map(str, widths))}")
     return load(TRUNKS[name].builder)(width=width, pretrained=weights == "imagenet")
 
 

@@ -5,20 +5,20 @@ import shutil
 
 import pytest
 import torch
-from fusionkd_lib.fast_layers import (
+from torch import Tensor, nn
+from torch._dynamo.utils import counters
+
+from fusionkd_lib import speed
+from fusionkd_lib.errors import InputError
+from fusionkd_lib.models import Branch, colour_stem, dead_channels
+from fusionkd_lib.speed import can_compile, resolve
+from fusionkd_lib.speed.fast_layers import (
     BatchNormReLU6,
     FastStem,
     StridedDepthwise,
     kernel,
     use_fast_layers,
 )
-from fusionkd_lib.machine import can_compile, resolve_fast_layers
-from torch import Tensor, nn
-from torch._dynamo.utils import counters
-
-from fusionkd_lib import machine
-from fusionkd_lib.errors import InputError
-from fusionkd_lib.models import Branch, colour_stem, dead_channels
 
 compiles = pytest.mark.skipif(not can_compile(), reason="torch.compile does not work here")
 
@@ -173,7 +173,7 @@ def test_a_network_keeps_its_weights_and_its_evaluation(branch):
     assert kinds.count(StridedDepthwise) == 4  # of 5 strides in MobileNetV2, one is not depthwise
     assert kinds.count(BatchNormReLU6) == sum(isinstance(m, nn.ReLU6) for m in branch.modules())
     assert kinds.count(FastStem) == 1
-    x = drawn(2, 1, 32, 40)
+    x = {"logmel": drawn(2, 1, 32, 40)}
     expected, found = branch.eval()(x).logits, fast.eval()(x).logits
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
@@ -222,7 +222,7 @@ def test_a_networks_gradients_are_those_of_double_precision(branch):
     x = drawn(8, 1, 32, 40)
     whole = {}
     for network in (fast, exact):
-        network(x.to(network.stem[0].weight.dtype)).logits.square().sum().backward()
+        network({"logmel": x.to(network.stem[0].weight.dtype)}).logits.square().sum().backward()
         gradients = [parameter.grad.flatten().double() for parameter in network.parameters()]
         whole[network] = torch.cat(gradients)
     # Where rounding moves a value over an edge of ReLU6, a gradient comes or goes.
@@ -246,12 +246,13 @@ def test_where_there_is_a_compiler_it_is_found():
 
 def test_they_are_used_where_they_can_be_compiled(monkeypatch):
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
-    monkeypatch.setattr(machine, "can_compile", lambda: True)
-    assert resolve_fast_layers(True, cpu)
-    assert resolve_fast_layers("auto", cpu)
-    assert not resolve_fast_layers("auto", gpu)  # to be measured first
-    monkeypatch.setattr(machine, "can_compile", lambda: False)
-    assert not resolve_fast_layers("auto", cpu)
-    assert not resolve_fast_layers(False, cpu)
-    with pytest.raises(InputError, match=r"fast_layers = true: torch\.compile does not work here"):
-        resolve_fast_layers(True, cpu)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    monkeypatch.setattr(speed, "can_compile", lambda: True)
+    assert resolve(["fast_layers"], cpu) == ("fast_layers",)
+    assert "fast_layers" in resolve("all", cpu)
+    assert "fast_layers" not in resolve("all", gpu)  # to be measured first
+    monkeypatch.setattr(speed, "can_compile", lambda: False)
+    assert "fast_layers" not in resolve("all", cpu)
+    assert resolve(["bfloat16"], cpu) == ("bfloat16",)
+    with pytest.raises(InputError, match=r"fast_layers: torch\.compile does not work here.*leave"):
+        resolve(["fast_layers"], cpu)

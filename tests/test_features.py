@@ -1,5 +1,6 @@
 """Stores: what is read back is what a clip gives directly, and no clip is computed twice."""
 
+import errno
 import os
 import resource
 import shutil
@@ -18,7 +19,8 @@ from fusionkd_lib import batches
 from fusionkd_lib.datasets import Clips
 from fusionkd_lib.datasets.files import reader
 from fusionkd_lib.errors import InputError
-from fusionkd_lib.features import build_representations, fingerprint, load_spectrograms
+from fusionkd_lib.experiment import clip_format, representation_settings, representations_of
+from fusionkd_lib.features import ClipFormat, fingerprint, load_spectrograms
 from fusionkd_lib.params import Params
 
 RATE = 8000
@@ -29,7 +31,7 @@ CHANGES = {
     # name: what of it belongs to its content, and what does not
     "logmel": ({"n_mels": 20, "fmin": 50.0, "fmax": 3000.0, "n_fft": 512}, {"cqt_bins": 30}),
     "cqt": ({"cqt_bins": 30, "bins_per_octave": 24, "cqt_fmin": 65.4}, {"n_fft": 512}),
-    "gammatone": ({"gammatone_bands": 20, "gammatone_method": "filterbank"}, {"n_mels": 20}),
+    "gammatone": ({"gammatone_bands": 20, "fmax": 3000.0, "n_fft": 512}, {"n_mels": 20}),
     "stft": ({"n_fft": 512}, {"fmax": 3000.0, "n_mels": 20}),
 }
 COMMON_CHANGES = {
@@ -37,8 +39,13 @@ COMMON_CHANGES = {
     "hop_length": 64,
     "duration": 0.2,
     "pad": "spectrogram",
-    "store_dtype": "float16",
+    "shortcuts": ["float16_store"],
 }
+
+
+def load(clips: Clips, params: Params, root: Path) -> dict[str, np.ndarray]:
+    """Return the spectrograms of a run."""
+    return load_spectrograms(clips, representation_settings(params), clip_format(params), root=root)
 
 
 class Recordings:
@@ -76,7 +83,7 @@ class Recordings:
     def read_by(self, params: Params, root: Path) -> list[int]:
         """Return the clips that are read when a run asks for its spectrograms."""
         self.reads.clear()
-        load_spectrograms(self.clips(), params, root)
+        load(self.clips(), params, root)
         return sorted(self.reads)
 
 
@@ -92,7 +99,7 @@ def recordings() -> Recordings:
 
 def directly(waveform: np.ndarray, params: Params) -> dict[str, np.ndarray]:
     """Return the spectrograms (F, T) of one clip, past every store."""
-    modules = build_representations(params)
+    modules = representations_of(params)
     with torch.inference_mode():
         return {n: m(torch.from_numpy(waveform)[None])[0, 0].numpy() for n, m in modules.items()}
 
@@ -121,7 +128,7 @@ def mute(clips: Clips) -> Clips:
 
 
 def test_a_store_holds_what_each_clip_gives_directly(recordings, params, tmp_path):
-    stored = load_spectrograms(recordings.clips(), params, tmp_path)
+    stored = load(recordings.clips(), params, tmp_path)
     assert list(stored) == list(params.representations)
     for index in (0, 31, 32, 69):  # the ends of what is computed at once
         for name, expected in directly(recordings.waveform(index), params).items():
@@ -133,7 +140,7 @@ def test_a_store_holds_what_each_clip_gives_directly(recordings, params, tmp_pat
 
 
 def test_a_store_is_mapped_from_the_disk_and_cannot_be_changed(recordings, params, tmp_path):
-    for stored in load_spectrograms(recordings.clips(), params, tmp_path).values():
+    for stored in load(recordings.clips(), params, tmp_path).values():
         assert isinstance(stored, np.memmap)
         assert stored.dtype == np.float32
         with pytest.raises(ValueError, match="read-only"):
@@ -141,8 +148,8 @@ def test_a_store_is_mapped_from_the_disk_and_cannot_be_changed(recordings, param
 
 
 def test_a_half_precision_store_rounds_to_a_sixteenth_of_a_decibel(recordings, params, tmp_path):
-    exact = load_spectrograms(recordings.clips(), params, tmp_path)
-    half = load_spectrograms(recordings.clips(), params.replace(store_dtype="float16"), tmp_path)
+    exact = load(recordings.clips(), params, tmp_path)
+    half = load(recordings.clips(), params.replace(shortcuts=["float16_store"]), tmp_path)
     for name, x in half.items():
         assert x.dtype == np.float16
         # Ten bits of mantissa: below 128 dB steps of 1 / 16, so that errors are half of that.
@@ -150,12 +157,29 @@ def test_a_half_precision_store_rounds_to_a_sixteenth_of_a_decibel(recordings, p
         assert (x != exact[name]).any()
 
 
+def test_a_store_needs_no_more_than_clips_settings_and_a_format(recordings, tmp_path):
+    settings = {"logmel": {"n_fft": 256, "n_mels": 32}}
+    clip_format = ClipFormat(sample_rate=RATE, duration=0.1, hop_length=128)
+    stored = load_spectrograms(recordings.clips(), settings, clip_format, root=tmp_path)
+    assert stored["logmel"].shape == (70, 32, 7)  # 1 + 800 // 128
+    assert list(stored) == ["logmel"]
+
+
+@pytest.mark.parametrize(
+    ("sample_rate", "duration", "hop_length", "n_samples", "n_frames"),
+    [(44100, 4.0, 512, 176400, 345), (8000, 0.1, 128, 800, 7), (8000, 0.1, 801, 800, 1)],
+)
+def test_a_format_counts_samples_and_frames(sample_rate, duration, hop_length, n_samples, n_frames):
+    clip_format = ClipFormat(sample_rate, duration, hop_length)
+    assert (clip_format.n_samples, clip_format.n_frames) == (n_samples, n_frames)
+
+
 # Length
 
 
 def test_a_short_clips_waveform_is_padded_with_silence(params, tmp_path):
     recordings = Recordings([300, N_SAMPLES])
-    stored = load_spectrograms(recordings.clips(), params, tmp_path)
+    stored = load(recordings.clips(), params, tmp_path)
     silence = np.zeros(N_SAMPLES - 300, np.float32)
     padded = np.concatenate([recordings.waveform(0), silence])
     for name, expected in directly(padded, params).items():
@@ -167,7 +191,7 @@ def test_a_short_clips_waveform_is_padded_with_silence(params, tmp_path):
 def test_a_short_clips_spectrogram_is_padded_with_zeros_where_that_is_asked_for(params, tmp_path):
     recordings = Recordings([300, N_SAMPLES])
     params = params.replace(pad="spectrogram")
-    stored = load_spectrograms(recordings.clips(), params, tmp_path)
+    stored = load(recordings.clips(), params, tmp_path)
     n_own = 1 + 300 // params.hop_length
     for name, expected in directly(recordings.waveform(0), params).items():
         assert expected.shape[1] == n_own
@@ -181,7 +205,7 @@ def test_a_short_clips_spectrogram_is_padded_with_zeros_where_that_is_asked_for(
 @pytest.mark.parametrize("pad", ["waveform", "spectrogram"])
 def test_of_a_long_clip_the_beginning_counts(params, tmp_path, pad):
     recordings = Recordings([3 * N_SAMPLES])
-    stored = load_spectrograms(recordings.clips(), params.replace(pad=pad), tmp_path)
+    stored = load(recordings.clips(), params.replace(pad=pad), tmp_path)
     for name, expected in directly(recordings.waveform(0)[:N_SAMPLES], params).items():
         np.testing.assert_allclose(stored[name][0], expected, atol=DECIBELS)
 
@@ -190,33 +214,33 @@ def test_of_a_long_clip_the_beginning_counts(params, tmp_path, pad):
 
 
 def test_a_second_call_reads_no_audio(recordings, params, tmp_path):
-    first = load_spectrograms(recordings.clips(), params, tmp_path)
-    again = load_spectrograms(mute(recordings.clips()), params, tmp_path)
+    first = load(recordings.clips(), params, tmp_path)
+    again = load(mute(recordings.clips()), params, tmp_path)
     for name, x in first.items():
         np.testing.assert_array_equal(again[name], x)
 
 
 def test_another_representation_leaves_the_stores_of_the_others_alone(recordings, params, tmp_path):
     only = params.replace(representations=["logmel"])
-    load_spectrograms(recordings.clips(), only, tmp_path)
-    (store,) = tmp_path.glob("*-logmel-*/spectrograms.npy")
+    load(recordings.clips(), only, tmp_path)
+    (store,) = tmp_path.glob("logmel-*/spectrograms.npy")
     written = store.stat().st_mtime_ns
     assert recordings.read_by(params, tmp_path) == list(range(70))
     assert store.stat().st_mtime_ns == written
-    load_spectrograms(mute(recordings.clips()), only, tmp_path)
+    load(mute(recordings.clips()), only, tmp_path)
 
 
 def test_an_interrupted_filling_goes_on_with_the_missing_clips_alone(recordings, params, tmp_path):
     recordings.unreadable = {40}
     with pytest.raises(RuntimeError, match="power cut"):
-        load_spectrograms(recordings.clips(), params, tmp_path / "cut")
+        load(recordings.clips(), params, tmp_path / "cut")
     begun = [path.parent.name for path in (tmp_path / "cut").glob("*/spectrograms.npy")]
     assert len(begun) == 4
     assert all(name.endswith(".partial") for name in begun)
     recordings.unreadable = set()
     assert recordings.read_by(params, tmp_path / "cut") == list(range(32, 70))
-    mended = load_spectrograms(mute(recordings.clips()), params, tmp_path / "cut")
-    whole = load_spectrograms(recordings.clips(), params, tmp_path / "whole")
+    mended = load(mute(recordings.clips()), params, tmp_path / "cut")
+    whole = load(recordings.clips(), params, tmp_path / "whole")
     for name, x in whole.items():
         np.testing.assert_array_equal(mended[name], x)
     assert not list((tmp_path / "cut").glob("*.partial"))
@@ -225,12 +249,12 @@ def test_an_interrupted_filling_goes_on_with_the_missing_clips_alone(recordings,
 def test_a_filling_that_was_cut_while_its_file_was_made_begins_anew(recordings, params, tmp_path):
     recordings.unreadable = {0}
     with pytest.raises(RuntimeError, match="power cut"):
-        load_spectrograms(recordings.clips(), params, tmp_path)
+        load(recordings.clips(), params, tmp_path)
     for path in tmp_path.glob("*.partial/*.npy"):
         path.write_bytes(path.read_bytes()[:7])
     recordings.unreadable = set()
     assert recordings.read_by(params, tmp_path) == list(range(70))
-    stored = load_spectrograms(mute(recordings.clips()), params, tmp_path)
+    stored = load(mute(recordings.clips()), params, tmp_path)
     for name, expected in directly(recordings.waveform(50), params).items():
         np.testing.assert_allclose(stored[name][50], expected, atol=DECIBELS)
 
@@ -241,7 +265,7 @@ def test_a_full_disk_is_told_before_anything_is_computed(recordings, params, tmp
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
     try:
         with pytest.raises(InputError, match=r"spectrograms\.npy: no room for .* free space"):
-            load_spectrograms(recordings.clips(), params, tmp_path)
+            load(recordings.clips(), params, tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert recordings.reads == []
@@ -250,9 +274,7 @@ def test_a_full_disk_is_told_before_anything_is_computed(recordings, params, tmp
 
 def test_two_runs_at_once_fill_a_store_once(recordings, params, tmp_path):
     with ThreadPoolExecutor() as pool:
-        calls = [
-            pool.submit(load_spectrograms, recordings.clips(), params, tmp_path) for _ in range(2)
-        ]
+        calls = [pool.submit(load, recordings.clips(), params, tmp_path) for _ in range(2)]
         first, second = (call.result() for call in calls)
     assert sorted(recordings.reads) == list(range(70))
     for name, x in first.items():
@@ -260,11 +282,34 @@ def test_two_runs_at_once_fill_a_store_once(recordings, params, tmp_path):
 
 
 def test_a_damaged_store_is_refused_with_the_way_out(recordings, params, tmp_path):
-    load_spectrograms(recordings.clips(), params, tmp_path)
-    (store,) = tmp_path.glob("*-cqt-*/spectrograms.npy")
+    load(recordings.clips(), params, tmp_path)
+    (store,) = tmp_path.glob("cqt-*/spectrograms.npy")
     store.write_bytes(store.read_bytes()[:-100])
-    with pytest.raises(InputError, match=r"-cqt-.*cannot be read .* delete the folder"):
-        load_spectrograms(recordings.clips(), params, tmp_path)
+    with pytest.raises(InputError, match=r"cqt-.*cannot be read .* delete the folder"):
+        load(recordings.clips(), params, tmp_path)
+
+
+def test_a_store_of_other_clips_is_refused(recordings, params, tmp_path):
+    load(recordings.clips(), params, tmp_path)
+    (store,) = tmp_path.glob("cqt-*/spectrograms.npy")
+    np.save(store, np.zeros((69, 48, 7), np.float32))
+    with pytest.raises(InputError, match="they are of 69 clips, not of 70"):
+        load(recordings.clips(), params, tmp_path)
+
+
+@pytest.mark.parametrize("passing", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES])
+def test_a_fault_that_passes_does_not_advise_to_delete_a_good_store(
+    recordings, params, tmp_path, monkeypatch, passing
+):
+    load(recordings.clips(), params, tmp_path)
+
+    def fail(*_, **__):
+        raise OSError(passing, os.strerror(passing))
+
+    monkeypatch.setattr(np, "load", fail)
+    with pytest.raises(OSError, match=os.strerror(passing)) as caught:
+        load(recordings.clips(), params, tmp_path)
+    assert "delete" not in str(caught.value)
 
 
 # What decides a store's name
@@ -277,37 +322,38 @@ def test_a_damaged_store_is_refused_with_the_way_out(recordings, params, tmp_pat
 )
 def test_a_setting_of_the_representation_makes_another_store(tiny, tmp_path, name, change):
     recordings, params = Recordings([N_SAMPLES]), tiny(**SHORT, representations=[name])
-    load_spectrograms(recordings.clips(), params, tmp_path)
+    load(recordings.clips(), params, tmp_path)
     assert recordings.read_by(params.replace(**change), tmp_path) == [0]
 
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_what_is_not_of_the_representation_leaves_its_store_alone(tiny, tmp_path, name):
     clips, params = Recordings([N_SAMPLES]).clips(), tiny(**SHORT, representations=[name])
-    load_spectrograms(clips, params, tmp_path)
+    load(clips, params, tmp_path)
     others = CHANGES[name][1] | {"seed": 3, "fold": 2, "lr": 0.5, "validation": "none"}
-    load_spectrograms(mute(clips), params.replace(**others), tmp_path)
+    others |= {"shortcuts": ["bfloat16", "channels_last", "fused_optimizer"]}
+    load(mute(clips), params.replace(**others), tmp_path)
 
 
 def test_another_recipe_makes_another_store(params, tmp_path):
-    load_spectrograms(Recordings([N_SAMPLES]).clips(), params, tmp_path)
+    load(Recordings([N_SAMPLES]).clips(), params, tmp_path)
     assert Recordings([N_SAMPLES], recipe="noise 2").read_by(params, tmp_path) == [0]
 
 
 def test_the_bytes_of_the_files_decide_and_not_where_they_lie(params, tmp_path):
     clips = of_files(tmp_path / "clips")
-    first = load_spectrograms(clips, params, tmp_path / "stores")
+    first = load(clips, params, tmp_path / "stores")
     elsewhere = of_files(tmp_path / "elsewhere" / "audio")
-    again = load_spectrograms(mute(elsewhere), params, tmp_path / "stores")
+    again = load(mute(elsewhere), params, tmp_path / "stores")
     np.testing.assert_array_equal(again["logmel"], first["logmel"])
 
 
 def test_a_file_that_changed_in_its_place_is_heard_anew(params, tmp_path):
     clips = of_files(tmp_path / "clips")
-    before = load_spectrograms(clips, params, tmp_path / "stores")["logmel"]
+    before = load(clips, params, tmp_path / "stores")["logmel"]
     shutil.copyfile(clips.table["path"][0], clips.table["path"][1])  # of the same size
     os.utime(clips.table["path"][1], ns=(0, 0))
-    after = load_spectrograms(clips, params, tmp_path / "stores")["logmel"]
+    after = load(clips, params, tmp_path / "stores")["logmel"]
     np.testing.assert_array_equal(after[1], before[0])
     np.testing.assert_array_equal(after[[0, 2]], before[[0, 2]])
 

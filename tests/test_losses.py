@@ -9,6 +9,8 @@ import torch
 from torch.distributions import Bernoulli, Categorical, kl_divergence
 
 from fusionkd_lib.losses import (
+    PAPER,
+    Distillation,
     classification_loss,
     classification_terms,
     distillation_loss,
@@ -192,6 +194,21 @@ def test_progress_counts_from_the_first_epoch_to_the_last_of_the_ramp():
     assert ramp_progress(0, 1) == 1  # a ramp of one epoch is none
 
 
+@pytest.mark.parametrize(
+    ("ramp_epochs", "share"),
+    [
+        (None, [-5, -3.2, -1.8, -0.8, -0.2, 0]),  # -5 (1 - i / 5)^2
+        (3, [-5, -1.25, 0, 0, 0, 0]),
+        (1, [0] * 6),
+        (11, [-5, -4.05, -3.2, -2.45, -1.8, -1.25]),  # not yet at its end
+    ],
+)
+def test_lambda_has_its_weight_at_the_end_of_its_ramp(ramp_epochs, share):
+    distillation = Distillation(weight=0.5, ramp_epochs=ramp_epochs)
+    weights = [distillation.weight_at(epoch, n_epochs=6) for epoch in range(6)]
+    assert weights == pytest.approx([0.5 * math.exp(x) for x in share])
+
+
 # Eq. 3 and 4: the sums
 
 
@@ -199,7 +216,7 @@ def test_every_classifier_has_a_term_and_the_total_is_eq_4():
     by_head = {"logmel": logits(0), "cqt": logits(1), "gammatone": logits(2), FUSED: logits(3)}
     targets = torch.tensor([0, 1, 2, 3, 4, 0])
     terms = classification_terms(output(**by_head), targets, multi_label=False)
-    terms |= distillation_terms(output(**by_head))
+    terms |= distillation_terms(output(**by_head), PAPER, multi_label=False)
     heads, students = (*by_head,), ("logmel", "cqt", "gammatone")
     assert list(terms) == [f"ce_{n}" for n in heads] + [f"kd_{n}" for n in students]
 
@@ -214,11 +231,21 @@ def test_every_classifier_has_a_term_and_the_total_is_eq_4():
     assert total_loss(terms, kd_weight=0.4).item() == pytest.approx(eq_3 + 0.4 * eq_2)
 
 
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_distillation_is_of_the_kind_and_temperature_that_is_asked_for(multi_label):
+    by_head = {"cqt": logits(1), FUSED: logits(3)}
+    asked = Distillation(loss="kl", temperature=2.0)
+    terms = distillation_terms(output(**by_head), asked, multi_label=multi_label)
+    make = Bernoulli if multi_label else Categorical
+    teacher, student = (make(logits=by_head[name] / 2) for name in (FUSED, "cqt"))
+    torch.testing.assert_close(terms, {"kd_cqt": 4 * kl_divergence(teacher, student).mean()})
+
+
 def test_a_branch_alone_has_eq_1_and_no_distillation():
     alone = Output("cqt", logits(4), torch.zeros(1, 1, 1, 1))
     terms = classification_terms(alone, torch.zeros(6, dtype=torch.int64), multi_label=False)
     assert list(terms) == ["ce_cqt"]
-    assert distillation_terms(alone) == {}
+    assert distillation_terms(alone, PAPER, multi_label=False) == {}
     assert total_loss(terms, kd_weight=0.5) == terms["ce_cqt"]
 
 
@@ -241,7 +268,9 @@ def gradients(model: torch.nn.Module) -> float:
 @pytest.mark.parametrize("kind", ["mse", "l2", "kl"])
 def test_a_detached_teacher_is_not_pulled_towards_its_pupils(network, kind):
     model, inputs = network
-    terms = distillation_terms(model(inputs), kind=kind, detach_teacher=True)
+    terms = distillation_terms(
+        model(inputs), Distillation(loss=kind, detach_teacher=True), multi_label=False
+    )
     sum(terms.values()).backward()
     assert gradients(model.fusion) == 0
     assert all(gradients(branch) > 0 for branch in model.branches.values())
@@ -249,12 +278,13 @@ def test_a_detached_teacher_is_not_pulled_towards_its_pupils(network, kind):
 
 def test_a_pupils_lesson_reaches_no_other_pupil(network):
     model, inputs = network
-    distillation_terms(model(inputs))["kd_cqt"].backward()
+    distillation_terms(model(inputs), PAPER, multi_label=False)["kd_cqt"].backward()
     assert gradients(model.branches["cqt"]) > 0
     assert gradients(model.branches["logmel"]) == 0
 
 
 def test_a_teacher_that_is_not_detached_is_pulled(network):
     model, inputs = network
-    sum(distillation_terms(model(inputs), detach_teacher=False).values()).backward()
+    pulled = Distillation(detach_teacher=False)
+    sum(distillation_terms(model(inputs), pulled, multi_label=False).values()).backward()
     assert gradients(model.fusion) > 0

@@ -108,7 +108,41 @@ def test_a_wider_trunk_is_torchvisions_of_that_width():
         assert n_parameters(build_trunk("mobilenet_v2", width=width)[0]) == n_parameters(expected)
 
 
+def test_a_linear_head_is_one_layer_over_the_last_map():
+    branch = Branch("logmel", 10, width=0.25, hidden=())
+    trunk = n_parameters(build_trunk("mobilenet_v2", width=0.25)[0])
+    stem = batch_norm(1) + linear(1, 10) + linear(10, 3)
+    assert n_parameters(branch) == trunk + stem + linear(1280, 10)
+
+
+def test_a_trunk_that_nobody_knows_is_refused_with_those_that_are_known():
+    with pytest.raises(InputError) as caught:
+        build_trunk("resnet18")
+    assert str(caught.value).startswith("trunk = 'resnet18' is not known: use one of ")
+    assert set(str(caught.value).split("use one of ")[1].split(", ")) >= set(TRUNKS)
+
+
+@pytest.mark.parametrize(
+    ("trunk", "width", "widths"),
+    [("shufflenet_v2", 0.25, "0.5 and 1.0"), ("squeezenet1_1", 0.5, "1.0")],
+)
+def test_a_trunk_that_does_not_come_in_the_width_is_refused(trunk, width, widths):
+    with pytest.raises(InputError, match=rf"^width = {width}: {trunk} comes in width {widths}$"):
+        Branch("logmel", 10, trunk=trunk, width=width)
+
+
 # Maps
+
+
+def test_a_branch_looks_at_its_own_representation_alone(spectrograms):
+    torch.manual_seed(0)
+    branch = Branch("cqt", 4, **SMALL).eval()
+    with torch.inference_mode():
+        output = branch(spectrograms)
+        alone = branch({"cqt": spectrograms["cqt"]})
+    assert output.name == "cqt"
+    torch.testing.assert_close(output.logits, alone.logits, rtol=0, atol=0)
+    assert list(output.logits_by_head()) == ["cqt"]
 
 
 @pytest.mark.parametrize(
@@ -123,7 +157,7 @@ def test_the_last_map_of_four_seconds_has_the_measured_size(trunk, n_channels, s
     # 128 bins by 401 frames, downsampled five times by 2: 128 / 32 and ceil(401 / 32).
     branch = Branch("logmel", 8, trunk=trunk, hidden=(16, 8)).eval()
     with torch.inference_mode():
-        output = branch(torch.zeros(1, 1, 128, 401))
+        output = branch({"logmel": torch.zeros(1, 1, 128, 401)})
     assert output.feature_map.shape == (1, n_channels, *size)
     assert output.logits.shape == (1, 8)
     assert tap_channels(branch) == build_trunk(trunk)[1] == n_channels
@@ -147,13 +181,14 @@ def test_a_tap_takes_an_earlier_map_and_leaves_the_logits_alone():
     for layer in branch.trunk:
         by_hand = layer(by_hand)
         maps.append(by_hand)
-    expected = branch(x).logits
+    expected = branch({"logmel": x}).logits
     for tap in (-1, -2, -len(maps)):
-        branch.tap = len(maps) + tap
-        output = branch(x)
+        tapped = Branch("logmel", 4, **SMALL, tap=tap).eval()
+        tapped.load_state_dict(branch.state_dict())
+        output = tapped({"logmel": x})
         torch.testing.assert_close(output.feature_map, maps[tap], rtol=0, atol=0)
         torch.testing.assert_close(output.logits, expected, rtol=0, atol=0)
-        assert tap_channels(branch) == maps[tap].shape[1]
+        assert tap_channels(tapped) == maps[tap].shape[1]
 
 
 def test_counting_channels_leaves_the_mode_and_the_statistics_alone():
@@ -194,7 +229,7 @@ def test_any_number_of_branches_is_fused(names, fusion):
     }
     with torch.inference_mode():
         output = model(inputs)
-        alone = {branch.name: branch(inputs[branch.name]).logits for branch in branches}
+        alone = {branch.name: branch(inputs).logits for branch in branches}
     heads = output.logits_by_head()
     assert list(heads) == [*names, FUSED]
     assert {logits.shape for logits in heads.values()} == {(2, 4)}
@@ -233,9 +268,10 @@ def test_normalisation_is_saved_with_the_weights():
     other.load_state_dict(state)
     x = -40 + 12.5 * torch.randn(2, 1, 64, 70)
     with torch.inference_mode():
-        torch.testing.assert_close(other(x).logits, branch(x).logits, rtol=0, atol=0)
+        found = branch({"logmel": x}).logits
+        torch.testing.assert_close(other({"logmel": x}).logits, found, rtol=0, atol=0)
         plain = branch.head(global_average(branch.trunk(branch.stem((x + 40) / 12.5))))
-        torch.testing.assert_close(branch(x).logits, plain)
+        torch.testing.assert_close(found, plain)
     assert n_parameters(branch.normalise) == 0
 
 

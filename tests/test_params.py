@@ -2,17 +2,30 @@
 
 import ast
 import itertools
+import math
+import re
+from datetime import date
 from pathlib import Path
 
 import jupytext
 import nbformat
 import pytest
+import torch
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 from papermill.utils import find_first_tagged_cell_index
 
+from fusionkd_lib import speed
 from fusionkd_lib.errors import InputError
-from fusionkd_lib.params import Params, load_params, make_params, notebook_params, read_yaml
+from fusionkd_lib.params import (
+    SHORTCUTS,
+    Params,
+    load_params,
+    make_params,
+    notebook_params,
+    read_yaml,
+)
+from fusionkd_lib.runs import run_name, settle
 from fusionkd_lib.trunks import build_trunk
 
 ROOT = Path(__file__).parents[1]
@@ -62,68 +75,105 @@ def test_an_unknown_key_is_refused_with_the_nearest_spelling(key, nearest):
 
 
 def test_an_unknown_key_that_is_near_to_none_gets_no_guess():
-    with pytest.raises(InputError, match=r"unknown key 'zzz'$"):
+    with pytest.raises(InputError, match=r"unknown key 'zzz': leave it out$"):
         make_params({"zzz": 3})
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "fault"),
+    ("key", "value", "allowed"),
     [
-        ("epochs", "ten", "valid integer"),
-        ("epochs", 1.5, "valid integer"),
-        ("epochs", True, "valid integer"),
-        ("epochs", None, "valid integer"),
-        ("epochs", 0, "greater than 0"),
-        ("lr", 0, "greater than 0"),
-        ("lr", float("nan"), "finite number"),
-        ("duration", float("inf"), "finite number"),
-        ("temperature", -1.0, "greater than 0"),
-        ("val_fraction", 1.0, "less than 1"),
-        ("batch_size", 1, "greater than or equal to 2"),
-        ("micro_batch", 1, "greater than or equal to 2"),
-        ("n_folds", 2, "greater than or equal to 3"),
-        ("tap", 0, "less than 0"),
-        ("drop_leaked", "yes", "valid boolean"),
-        ("head", [1280], "field required"),
-        ("head", [1280, "many"], "valid integer"),
-        ("representations", "logmel", "valid list"),
-        ("representations", [], "at least 1 item"),
+        ("epochs", "ten", "a whole number"),
+        ("epochs", 1.5, "a whole number"),
+        ("epochs", True, "a whole number"),
+        ("epochs", None, "a whole number"),
+        ("epochs", 0, "a number above 0"),
+        ("seed", 2**32, "a number below 4294967296"),
+        ("lr", 0, "a number above 0"),
+        ("lr", float("nan"), "a finite number"),
+        ("duration", float("inf"), "a finite number"),
+        ("temperature", -1.0, "a number above 0"),
+        ("val_fraction", 1.0, "a number below 1"),
+        ("ema_decay", 1.0, "a number below 1"),
+        ("warm_up", 0.0, "a number above 0"),
+        ("width", 3.0, "2 or less"),
+        ("batch_size", 1, "2 or more"),
+        ("micro_batch", 1, "2 or more"),
+        ("n_folds", 2, "3 or more"),
+        ("tap", 0, "a number below 0"),
+        ("drop_leaked", "yes", "true or false"),
+        ("data_root", 3, "text"),
+        ("head", 1280, "a list"),
+        ("head", [1280, "many"], "a whole number"),
+        ("head", [1280, 0], "a number above 0"),
+        ("representations", "logmel", "a list"),
+        ("representations", [], "a list of 1 or more"),
+        ("train_folds", 2, "a list"),
+        ("train_folds", [], "a list of 1 or more"),
+        ("train_folds", [2, 0], "a number above 0"),
+        ("shortcuts", 3, "none or a list of names"),
+        ("augmentation", None, "none or a list of names"),
     ],
 )
-def test_a_wrong_type_or_range_is_refused_with_key_and_value(key, value, fault):
-    with pytest.raises(InputError, match=f"^parameters: {key} = .* is not allowed: .*{fault}"):
+def test_a_wrong_type_or_range_is_refused_with_key_and_value(key, value, allowed):
+    inner = value[-1] if isinstance(value, list) and value else value
+    with pytest.raises(InputError) as caught:
         make_params({key: value})
+    assert str(caught.value) == f"parameters: {key} = {inner!r} is not allowed: use {allowed}"
 
 
 @pytest.mark.parametrize(
     ("key", "value", "hint"),
     [
-        ("kd_loss", "msee", "'mse', 'l2' or 'kl'; did you mean 'mse'"),
-        ("representations", ["logmel", "cqtt"], "'stft'; did you mean 'cqt'"),
+        ("kd_loss", "msee", "'mse', 'l2', 'kl'; did you mean 'mse'"),
+        ("representations", ["logmel", "cqtt"], "'gammatone'; did you mean 'cqt'"),
         ("dataset", "urbansound", "did you mean 'urbansound8k'"),
+        ("schedule", "onecycle", "'plateau', 'one_cycle'; did you mean 'one_cycle'"),
+        ("optimizer", "adam", "'amsgrad', 'adamw'; did you mean 'adamw'"),
+        ("select", "best", "'joint', 'per_head', 'last'"),
+        ("trunk", "resnet18", "'mobilenet_v2', 'shufflenet_v2', 'squeezenet1_1'"),
+        ("shortcuts", "al", "'none', 'all', 'bfloat16'.*; did you mean 'all'"),
+        ("shortcuts", ["bfloat61"], "'bfloat16'.*; did you mean 'bfloat16'"),
+        ("augmentation", ["mixupp"], "'masks', 'mixup'; did you mean 'mixup'"),
     ],
 )
 def test_a_word_that_is_none_of_the_choices_gets_them_and_the_nearest(key, value, hint):
-    with pytest.raises(InputError, match=f"{key} = .* use .*{hint}"):
+    with pytest.raises(InputError, match=f"{key} = .* is not allowed: use one of .*{hint}"):
         make_params({key: value})
 
 
 @pytest.mark.parametrize(
     ("values", "fault"),
     [
-        ({"representations": ["cqt", "logmel", "cqt"]}, "names one twice"),
-        ({"branch": "cqt"}, "branch = 'cqt' is not of this run: use one of logmel, gammatone"),
-        ({"fold": 6}, "fold = 6: urban_synth has folds 1 to 5"),
+        ({"representations": ["cqt", "logmel", "cqt"]}, "use each name once"),
+        ({"branch": "cqt"}, "branch = 'cqt' is not allowed: use one of logmel, gammatone"),
+        ({"fold": 6}, "fold = 6 is not allowed: urban_synth has folds 1 to 5"),
         ({"fold": 9, "n_folds": 8}, "folds 1 to 8"),
         ({"dataset": "urbansound8k", "fold": 11}, "urbansound8k has folds 1 to 10"),
         ({"dataset": "sonyc_ust", "fold": 2}, "sonyc_ust has folds 1 to 1"),
-        ({"data_root": "clips"}, "urban_synth is synthesised: it takes no data_root"),
-        ({"duration": 0.2}, "duration = 0.2: urban_synth is synthesised from 0.25 up"),
-        ({"sample_rate": 4000}, "sample_rate = 4000: urban_synth is synthesised from 8000 up"),
+        (
+            {"data_root": "clips"},
+            "data_root = 'clips' is not allowed: leave it out, since urban_synth is",
+        ),
+        ({"duration": 0.2}, "duration = 0.2 is not allowed: urban_synth is synthesised from 0.25"),
+        ({"sample_rate": 4000}, "sample_rate = 4000 is not allowed: .* from 8000 up"),
         ({"weights": "imagenet", "width": 0.5}, "ImageNet weights exist for width 1.0 alone"),
         ({"trunk": "shufflenet_v2", "width": 0.25}, "shufflenet_v2 comes in width 0.5 and 1.0"),
         ({"trunk": "squeezenet1_1", "width": 0.5}, "squeezenet1_1 comes in width 1.0"),
-        ({"trunk": "shufflenet_v2", "tap": -7}, "tap = -7: shufflenet_v2 has 6 feature layers"),
+        (
+            {"trunk": "shufflenet_v2", "tap": -7},
+            "tap = -7 is not allowed: shufflenet_v2 has 6 feature layers",
+        ),
+        (
+            {"train_folds": [2, 1]},
+            r"train_folds = \[1, 2\] is not allowed: leave out 1, the test fold",
+        ),
+        ({"train_folds": [2, 6]}, r"train_folds = \[2, 6\] is not allowed: .* folds 1 to 5"),
+        ({"dataset": "sonyc_ust", "train_folds": [2]}, "sonyc_ust has folds 1 to 1"),
+        ({"micro_batch": 65}, "micro_batch = 65 is not allowed: use at most batch_size = 64"),
+        (
+            {"judged_on": "validation", "validation": "none"},
+            "validation = 'none' is not allowed: use grouped",
+        ),
     ],
 )
 def test_values_that_are_impossible_together_are_refused(values, fault):
@@ -148,10 +198,172 @@ def test_replaced_parameters_are_validated_again_and_the_others_kept():
     params = make_params({"epochs": 7, "head": [16, 8]})
     changed = params.replace(seed=3)
     assert changed.model_dump() == params.model_dump() | {"seed": 3}
-    with pytest.raises(InputError, match="names one twice"):
+    with pytest.raises(InputError, match="use each name once"):
         params.replace(representations=["cqt", "cqt"])
     with pytest.raises(InputError, match="did you mean 'seed'"):
         params.replace(sed=3)
+
+
+# One grammar
+
+WRONG = (
+    # the wrong key first, then what it does not go with
+    {"epochs": "ten"},
+    {"epochs": 1.5},
+    {"lr": "1e-3"},
+    {"lr": 0},
+    {"lr": math.nan},
+    {"val_fraction": 1.0},
+    {"width": 3.0},
+    {"batch_size": 1},
+    {"drop_leaked": "yes"},
+    {"device": 0},
+    {"head": 1280},
+    {"head": [1280, "many"]},
+    {"dataset": "esc50"},
+    {"data_status": "real", "dataset": "urbansound8k"},
+    {"data_root": "clips"},
+    {"sample_rate": 4000},
+    {"duration": 0.1},
+    {"fold": 6},
+    {"train_folds": [1, 2]},
+    {"train_folds": [2, 9]},
+    {"train_folds": []},
+    {"validation": "none", "judged_on": "validation"},
+    {"representations": "logmel"},
+    {"representations": ["logmel", "mfcc"]},
+    {"representations": ["cqt", "cqt"]},
+    {"branch": "cqt"},
+    {"trunk": "resnet18"},
+    {"width": 0.25, "trunk": "shufflenet_v2"},
+    {"width": 0.5, "weights": "imagenet"},
+    {"tap": -20},
+    {"micro_batch": 128},
+    {"shortcuts": "al"},
+    {"shortcuts": ["fast"]},
+    {"augmentation": 3},
+    {"kd_loss": "l1"},
+    {"epoch": 3},
+    {"qqqq": 3},
+    {"precision": "bfloat16"},
+    {"gammatone_method": "filterbank"},
+)
+FOREIGN = ("Input", "should", "valid ", "validation error", "tuple", "integer", "boolean", "string")
+ANYTHING = (None, True, -1, 10**12, 1.5, math.inf, "no such word", "", [], ["no"], [None])
+ANYTHING += ({}, b"bytes", date(2020, 1, 1))
+
+
+def assert_grammar(sentence: str, key: str, value: object) -> None:
+    """Assert that a message is: source, key and value, then what is allowed or the way out."""
+    source, fault, way_out = sentence.split(": ", 2)
+    assert source == "run.yaml"
+    if key in Params.model_fields:
+        assert fault.startswith(f"{key} = ")
+        assert fault.endswith(" is not allowed")
+        told = fault.removeprefix(f"{key} = ").removesuffix(" is not allowed")
+        assert told in repr(value)  # the value, or the item of it that is wrong
+    else:
+        assert f"'{key}'" in fault
+    asks = r"(use|leave|write|did you mean) "
+    states = r".* (has folds|has \d+ feature layers,|comes in|exist for|is synthesised from) "
+    assert re.match(f"{asks}|{states}", way_out)
+    assert not re.search(r"[.!]$|[.!?] |\n", sentence)
+    assert not [word for word in FOREIGN if word in sentence.replace(repr(value), "")]
+
+
+@pytest.mark.parametrize("values", WRONG, ids=str)
+def test_every_message_is_one_sentence_of_one_grammar(values):
+    with pytest.raises(InputError) as caught:
+        make_params(values, source="run.yaml")
+    assert_grammar(str(caught.value), *next(iter(values.items())))
+
+
+@pytest.mark.parametrize("key", Params.model_fields)
+def test_whatever_is_written_for_a_key_is_taken_or_refused_in_that_grammar(key):
+    refused = []
+    for value in ANYTHING:
+        try:
+            make_params({key: value}, source="run.yaml")
+        except InputError as error:
+            refused.append(str(error))
+            assert_grammar(refused[-1], key, value)
+    assert refused
+
+
+@pytest.mark.parametrize("value", ["x" * 10**6, ["x"] * 10**6])
+def test_a_long_value_is_cut(value):
+    with pytest.raises(InputError, match=r"dataset = .*\.\.\..* is not allowed") as caught:
+        make_params({"dataset": value})
+    assert len(str(caught.value)) < 300
+
+
+# Shortcuts
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "written"),
+    [
+        ("precision", "bfloat16", "bfloat16"),
+        ("channels_last", True, "channels_last"),
+        ("fast_layers", "auto", "fast_layers"),
+        ("store_dtype", "float16", "float16_store"),
+        ("fused_optimizer", True, "fused_optimizer"),
+        ("reuse_memory", True, "reuse_memory"),
+        ("store_on_device", False, "store_on_device"),
+    ],
+)
+def test_an_old_key_is_refused_with_the_new_spelling(key, value, written):
+    with pytest.raises(InputError) as caught:
+        make_params({key: value})
+    fault = f"parameters: '{key}' is now a shortcut: write "
+    assert str(caught.value) == f"{fault}shortcuts: [{written}], or leave it out"
+    assert make_params({"shortcuts": [written]}).shortcuts == (written,)
+
+
+def test_a_key_that_is_gone_is_refused_with_the_reason():
+    with pytest.raises(
+        InputError, match="'gammatone_method' is a key of an earlier version: leave"
+    ):
+        make_params({"gammatone_method": "filterbank"})
+
+
+def test_shortcuts_and_augmentation_are_none_one_or_a_list_whose_order_is_no_matter():
+    for key, first, second in (
+        ("shortcuts", "bfloat16", "reuse_memory"),
+        ("augmentation", "crop", "mixup"),
+    ):
+        written = ["none", [], first, [first], [second, first], [first, second, first]]
+        found = [getattr(make_params({key: value}), key) for value in written]
+        assert found == [(), (), (first,), (first,), (first, second), (first, second)]
+    assert make_params({"shortcuts": "all"}).shortcuts == "all"
+
+
+def test_training_folds_are_a_set():
+    assert make_params({"train_folds": [4, 2, 4]}).train_folds == (2, 4)
+
+
+@pytest.mark.parametrize("has_bfloat16", [True, False])
+def test_all_shortcuts_are_those_of_the_machine_before_a_run_gets_its_name(
+    tiny, monkeypatch, has_bfloat16
+):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_bfloat16)
+    monkeypatch.setattr(speed, "can_compile", lambda: False)
+    names = ["bfloat16"] * has_bfloat16 + ["channels_last", "fused_optimizer", "reuse_memory"]
+    everything, named = tiny(shortcuts="all"), tiny(shortcuts=names)
+    assert settle(everything).shortcuts == tuple(names)
+    for branch in ("logmel", None):
+        assert run_name(everything, branch=branch) == run_name(named, branch=branch)
+
+
+def test_what_can_change_a_number_changes_a_runs_name_and_nothing_else_does(tiny):
+    plain = run_name(tiny(), branch="logmel")
+    names = {name: run_name(tiny(shortcuts=[name]), branch="logmel") for name in SHORTCUTS}
+    without_trace = {name for name, told in names.items() if told == plain}
+    assert without_trace == {"reuse_memory", "store_on_device"}
+    traced = [told for told in names.values() if told != plain]
+    assert len(set(traced)) == len(traced)
+    both = tiny(shortcuts=["reuse_memory", "bfloat16"])
+    assert run_name(both, branch="logmel") == names["bfloat16"]
 
 
 # Files
@@ -171,7 +383,7 @@ def test_a_number_that_yaml_reads_as_text_is_refused_with_the_reason(tmp_path, n
 
 
 def test_a_quoted_number_gets_no_hint_about_exponents(tmp_path):
-    with pytest.raises(InputError, match=r"valid integer$"):
+    with pytest.raises(InputError, match=r"use a whole number$"):
         load_params(write(tmp_path, "epochs: '16'\n"))
 
 
@@ -183,7 +395,7 @@ def test_a_quoted_number_gets_no_hint_about_exponents(tmp_path):
         ("lr\n", "holds no parameters"),
         ("seed: 1\nlr: [0.1\n", "is not YAML in line 3"),
         ("lr: !!python/object:os.system {}\n", "is not YAML in line 1"),
-        ("1: 2\n", "a key is not text"),
+        ("1: 2\n", "the key 1 is not text"),
         ("{a: 1}: 2\n", "is not YAML"),
     ],
 )
@@ -228,7 +440,7 @@ def test_a_grid_is_every_combination_of_its_values(tmp_path):
         ("grid: [seed]", "must give a list of values"),
         ("grid:", "grid = None must give"),
         ("grid: {seeds: [0, 1]}", "unknown key 'seeds': did you mean 'seed'"),
-        ("grid: {fold: [1, 6]}", "fold = 6: urban_synth has folds 1 to 5"),
+        ("grid: {fold: [1, 6]}", "fold = 6 is not allowed: urban_synth has folds 1 to 5"),
     ],
 )
 def test_a_grid_that_is_none_is_refused(tmp_path, grid, fault):

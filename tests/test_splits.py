@@ -7,7 +7,6 @@ import pytest
 from fusionkd_lib.datasets import Clips, sonyc_ust, urban_synth, urbansound8k
 from fusionkd_lib.datasets.splits import Split, make_split
 from fusionkd_lib.errors import InputError
-from fusionkd_lib.params import Params, make_params
 
 MODES = ("next_fold", "grouped", "none")
 
@@ -48,9 +47,10 @@ def sides(clips: Clips, split: Split) -> dict[str, set[str]]:
     return {name: set(groups[getattr(split, name)]) for name in ("train", "validation", "test")}
 
 
-def check(clips: Clips, params: Params, *, official: object) -> Split:
+def check(clips: Clips, *, official: object, validation: str, **settings: object) -> Split:
     """Assert what holds of every split."""
-    split = make_split(clips, params)
+    fold = official if isinstance(official, int) else 1
+    split = make_split(clips, fold=fold, validation=validation, **settings)
     folds = clips.table["fold"].to_numpy()
     np.testing.assert_array_equal(split.test, np.flatnonzero(folds == official))
     found = sides(clips, split)
@@ -60,7 +60,7 @@ def check(clips: Clips, params: Params, *, official: object) -> Split:
     rows = np.concatenate([split.train, split.validation, split.test])
     assert len(rows) == len(set(rows)) == len(clips) - split.n_dropped
     assert len(split.train) >= 2
-    assert bool(len(split.validation)) == (params.validation != "none")
+    assert bool(len(split.validation)) == (validation != "none")
     for side in (split.train, split.validation, split.test):
         assert (np.diff(side) > 0).all()
     return split
@@ -74,10 +74,7 @@ def check(clips: Clips, params: Params, *, official: object) -> Split:
 def test_ten_official_folds_with_leaks_share_no_recording(mode, fold):
     for seed in range(5):
         clips = ten_folds_with_leaks(seed)
-        params = make_params(
-            {"dataset": "urbansound8k", "fold": fold, "validation": mode, "seed": seed}
-        )
-        split = check(clips, params, official=fold)
+        split = check(clips, official=fold, validation=mode, seed=seed)
         table = clips.table
         of_test = table.loc[table["fold"] == fold, "group"]
         leaked = (table["fold"] != fold) & table["group"].isin(of_test)
@@ -87,8 +84,7 @@ def test_ten_official_folds_with_leaks_share_no_recording(mode, fold):
 @pytest.mark.parametrize("mode", MODES)
 def test_train_and_validate_share_no_sensor(mode):
     for seed in range(10):
-        params = make_params({"dataset": "sonyc_ust", "validation": mode, "seed": seed})
-        check(two_splits(seed), params, official="validate")
+        check(two_splits(seed), official="validate", validation=mode, seed=seed)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -96,8 +92,7 @@ def test_train_and_validate_share_no_sensor(mode):
 @pytest.mark.parametrize("make", [urban_synth.clips, urban_synth.scenes])
 def test_urban_synth_shares_no_recording(mode, fold, make):
     count = {"clips_per_class": 4} if make is urban_synth.clips else {"n_scenes": 12}
-    params = make_params({"validation": mode, "fold": fold, "n_folds": 3})
-    split = check(make(**count, n_folds=3), params, official=fold)
+    split = check(make(**count, n_folds=3), official=fold, validation=mode)
     assert split.n_dropped == 0
 
 
@@ -105,11 +100,9 @@ def test_urban_synth_shares_no_recording(mode, fold, make):
 def test_the_real_clips_share_no_recording(mode, shared_data):
     clips = urbansound8k.clips(shared_data / "UrbanSound8K", allow_partial=True)
     for fold in (1, 2, 3):
-        params = make_params({"dataset": "urbansound8k", "fold": fold, "validation": mode})
-        check(clips, params, official=fold)
+        check(clips, official=fold, validation=mode)
     clips = sonyc_ust.clips(shared_data / "SONYC-UST-standin", allow_partial=True)
-    params = make_params({"dataset": "sonyc_ust", "validation": mode})
-    check(clips, params, official="validate")
+    check(clips, official="validate", validation=mode)
 
 
 # Leaks
@@ -118,18 +111,48 @@ def test_the_real_clips_share_no_recording(mode, shared_data):
 def test_a_recording_that_is_also_tested_is_trained_on_only_where_that_is_asked_for():
     #              0    1    2    3    4    5    6
     clips = table_of([1, 1, 2, 2, 3, 3, 3], ["a", "b", "c", "d", "b", "e", "f"])
-    dropped = make_split(clips, make_params({"n_folds": 3}))
+    dropped = make_split(clips, fold=1)
     assert (list(dropped.train), list(dropped.validation)) == ([5, 6], [2, 3])
     assert dropped.n_dropped == 1
-    kept = make_split(clips, make_params({"n_folds": 3, "drop_leaked": False}))
+    kept = make_split(clips, fold=1, drop_leaked=False)
     assert (list(kept.train), list(kept.validation)) == ([4, 5, 6], [2, 3])
     assert kept.n_dropped == 0
 
 
 def test_a_recording_of_the_validation_fold_leaves_training():
     clips = table_of([1, 2, 2, 3, 3, 3, 3], ["a", "b", "c", "b", "d", "e", "b"])
-    split = make_split(clips, make_params({"n_folds": 3}))
+    split = make_split(clips, fold=1)
     assert (list(split.train), list(split.validation)) == ([4, 5], [1, 2, 3, 6])
+
+
+# Training folds
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "train_folds", [(2,), (9, 3), (3, 4, 5, 6, 7), (2, 3, 4, 5, 6, 7, 8, 9, 10)]
+)
+def test_of_other_folds_than_those_asked_for_no_clip_is_trained_or_validated_on(mode, train_folds):
+    for seed in range(5):
+        clips = ten_folds_with_leaks(seed)
+        table = clips.table
+        split = make_split(clips, fold=1, train_folds=train_folds, validation=mode, seed=seed)
+        of_folds = table["fold"].isin(train_folds)
+        leaked = of_folds & table["group"].isin(table.loc[table["fold"] == 1, "group"])
+        used = np.sort(np.concatenate([split.train, split.validation]))
+        np.testing.assert_array_equal(used, np.flatnonzero(of_folds & ~leaked))
+        np.testing.assert_array_equal(split.test, np.flatnonzero(table["fold"] == 1))
+        assert split.n_dropped == leaked.sum()
+        found = sides(clips, split)
+        assert not found["train"] & found["validation"]
+        assert bool(len(split.validation)) == (mode != "none")
+
+
+def test_the_next_of_the_training_folds_validates():
+    clips = table_of(np.arange(100) % 10 + 1, [str(i) for i in range(100)])
+    for fold, validating in ((1, 4), (5, 8), (9, 4)):
+        split = make_split(clips, fold=fold, train_folds=[8, 4])
+        assert set(clips.table["fold"].iloc[split.validation]) == {validating}
 
 
 # Validation
@@ -138,8 +161,7 @@ def test_a_recording_of_the_validation_fold_leaves_training():
 @pytest.mark.parametrize(("fold", "following"), [(1, 2), (4, 5), (9, 10), (10, 1)])
 def test_the_next_fold_validates_and_the_last_is_followed_by_the_first(fold, following):
     clips = table_of(np.arange(100) % 10 + 1, [str(i) for i in range(100)])
-    params = make_params({"dataset": "urbansound8k", "fold": fold})
-    split = make_split(clips, params)
+    split = make_split(clips, fold=fold)
     assert set(clips.table["fold"].iloc[split.validation]) == {following}
     assert len(split.validation) == 10
 
@@ -147,7 +169,7 @@ def test_the_next_fold_validates_and_the_last_is_followed_by_the_first(fold, fol
 def test_where_the_next_fold_is_missing_the_one_after_it_validates():
     clips = table_of(np.repeat([1, 2, 6], 10), [str(i) for i in range(30)])
     for fold, following in ((2, 6), (6, 1)):
-        split = make_split(clips, make_params({"dataset": "urbansound8k", "fold": fold}))
+        split = make_split(clips, fold=fold)
         assert set(clips.table["fold"].iloc[split.validation]) == {following}
 
 
@@ -155,8 +177,7 @@ def test_where_the_next_fold_is_missing_the_one_after_it_validates():
 def test_a_grouped_validation_is_filled_with_recordings_up_to_the_wanted_share(share):
     for seed in range(10):
         clips = ten_folds_with_leaks(seed)
-        values = {"validation": "grouped", "val_fraction": share, "seed": seed}
-        split = make_split(clips, make_params({"dataset": "urbansound8k"} | values))
+        split = make_split(clips, fold=1, validation="grouped", val_fraction=share, seed=seed)
         room = share * (len(split.train) + len(split.validation)) - len(split.validation)
         left_out = clips.table["group"].iloc[split.train].value_counts()
         assert 0 <= room < left_out.min()
@@ -164,10 +185,9 @@ def test_a_grouped_validation_is_filled_with_recordings_up_to_the_wanted_share(s
 
 def test_where_no_recording_fits_the_share_the_smallest_validates():
     clips = table_of([1] + [2] * 30, ["a"] + ["b"] * 12 + ["c"] * 8 + ["d"] * 10)
-    values = {"validation": "grouped", "val_fraction": 0.1}
     for seed in range(5):
-        params = make_params({"dataset": "urbansound8k", "seed": seed} | values)
-        assert sides(clips, make_split(clips, params))["validation"] == {"c"}
+        split = make_split(clips, fold=1, validation="grouped", val_fraction=0.1, seed=seed)
+        assert sides(clips, split)["validation"] == {"c"}
 
 
 def test_a_grouped_validation_has_recordings_of_every_class():
@@ -177,23 +197,22 @@ def test_a_grouped_validation_has_recordings_of_every_class():
     targets = (groups % 10 == 0).astype(np.int64)
     clips = table_of(np.where(groups < 30, 1, 2), groups.astype(str), targets)
     for seed in generator.integers(0, 1000, size=20):
-        values = {"dataset": "urbansound8k", "validation": "grouped", "seed": int(seed)}
-        split = make_split(clips, make_params(values))
+        split = make_split(clips, fold=1, validation="grouped", seed=int(seed))
         assert set(targets[split.validation]) == set(targets[split.train]) == {0, 1}
 
 
 def test_the_seed_alone_decides_a_grouped_validation():
     clips = ten_folds_with_leaks(0)
-    params = make_params({"dataset": "urbansound8k", "validation": "grouped"})
-    first, again = make_split(clips, params), make_split(clips, params)
-    other = make_split(clips, params.replace(seed=1))
+    first, again, other = (
+        make_split(clips, fold=1, validation="grouped", seed=seed) for seed in (0, 0, 1)
+    )
     np.testing.assert_array_equal(first.validation, again.validation)
     assert set(first.validation) != set(other.validation)
 
 
 def test_a_copy_of_two_folds_validates_on_recordings_of_its_training_fold():
     clips = table_of(np.repeat([1, 2], 20), [str(i // 2) for i in range(40)])
-    split = make_split(clips, make_params({"dataset": "urbansound8k"}))
+    split = make_split(clips, fold=1)
     assert set(clips.table["fold"].iloc[split.validation]) == {2}
     assert 0 < len(split.validation) < len(split.train)
 
@@ -203,8 +222,10 @@ def test_a_copy_of_two_folds_validates_on_recordings_of_its_training_fold():
 
 def test_a_fold_without_clips_is_refused_with_those_that_are_there():
     clips = table_of([1, 1, 2, 3], list("abcd"))
-    with pytest.raises(InputError, match=r"fold = 7: no clip of drawn here is in it \(1, 2, 3\)"):
-        make_split(clips, make_params({"dataset": "urbansound8k", "fold": 7}))
+    with pytest.raises(InputError, match=r"^fold = 7: drawn here has clips of 1, 2, 3 alone"):
+        make_split(clips, fold=7)
+    with pytest.raises(InputError, match=r"^train_folds = 7: drawn here has clips of 1, 2"):
+        make_split(clips, fold=1, train_folds=(2, 7))
 
 
 @pytest.mark.parametrize(
@@ -217,12 +238,11 @@ def test_a_fold_without_clips_is_refused_with_those_that_are_there():
 )
 def test_too_few_clips_to_train_on_are_refused(folds, groups):
     with pytest.raises(InputError, match="drawn has too few clips outside fold 1 to train on"):
-        make_split(table_of(folds, list(groups)), make_params({"dataset": "urbansound8k"}))
+        make_split(table_of(folds, list(groups)), fold=1)
 
 
 def test_one_recording_cannot_be_both_trained_and_selected_on():
     clips = table_of([1, 1, 2, 2, 2], list("abccc"))
-    params = make_params({"dataset": "urbansound8k", "validation": "grouped"})
     with pytest.raises(InputError, match="validation = grouped: drawn has no recording to spare"):
-        make_split(clips, params)
-    assert list(make_split(clips, params.replace(validation="none")).train) == [2, 3, 4]
+        make_split(clips, fold=1, validation="grouped")
+    assert list(make_split(clips, fold=1, validation="none").train) == [2, 3, 4]

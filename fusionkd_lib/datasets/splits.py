@@ -54,16 +54,15 @@ def make_split(
     Raises
     ------
     InputError
-        Where the table has no clip of the test fold, or too few for training.
+        Where the table has no clip of a fold that is asked for, or too few for training.
 
     Source: section IV-A (official folds) and our reading of what it leaves open.
     """
     folds, groups = clips.table["fold"].to_numpy(), clips.table["group"].to_numpy()
     test_fold = "validate" if "validate" in folds else fold
+    _refuse_absent("fold", [test_fold], clips)
+    _refuse_absent("train_folds", train_folds or [], clips)
     test = folds == test_fold
-    if not test.any():
-        present = ", ".join(map(str, sorted(set(folds))))
-        raise InputError(f"fold = {test_fold}: {clips.dataset} here has clips of {present} alone")
     others = ~test & (np.isin(folds, list(train_folds)) if train_folds else True)
     leaked = others & np.isin(groups, groups[test])
     rest = others & ~leaked if drop_leaked else others
@@ -86,6 +85,14 @@ def make_split(
         test=np.flatnonzero(test),
         n_dropped=int(leaked.sum()) if drop_leaked else 0,
     )
+
+
+def _refuse_absent(key: str, wanted: Collection[int | str], clips: Clips) -> None:
+    present = sorted(set(clips.table["fold"]))
+    for fold in wanted:
+        if fold not in present:
+            names = ", ".join(map(str, present))
+            raise InputError(f"{key} = {fold}: {clips.dataset} here has clips of {names} alone")
 
 
 def _next_fold(
