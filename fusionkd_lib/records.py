@@ -10,22 +10,26 @@ runs. Weights and notebook are no part of the record.
 import hashlib
 import json
 import shutil
+import textwrap
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZipFile
 
 import numpy as np
 import pandas as pd
+import safetensors.torch
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from fusionkd_lib import metrics as official
+from fusionkd_lib.catalogue import DATASETS, FUSED
 from fusionkd_lib.errors import InputError
-from fusionkd_lib.params import Params, make_params, read_yaml
+from fusionkd_lib.params import Params, make_params
 from fusionkd_lib.storage import file_digest, replacing
 
 T = TypeVar("T")
@@ -34,26 +38,31 @@ VERSION = 1
 COMPLETE = "complete.json"
 FILES = ("params.yaml", "history.csv", "scores.npz", "metrics.json", "provenance.json")
 TEST_CLIPS = "test-clips"
-MOST_BYTES = 2**26  # of a file, and of what it unpacks to
-UNREADABLE = (
-    ValueError,
-    TypeError,
-    KeyError,
-    EOFError,
-    BadZipFile,
-    SafetensorError,
-    RecursionError,
-)
+MOST_BYTES = 2**26  # of a file, and of what its arrays unpack to
+MOST_BYTES_OF_WEIGHTS = 2**30  # those of a fused pair at width 1 have 65 MiB
 TOLERANCE = 1e-9  # of a metric that is computed again
 
+STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 Count = Annotated[int, Field(ge=0)]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Share = Annotated[float, Field(strict=True, ge=0, le=1)]
+# Classifier -> metric -> an average, or a value per class, None for one that has no clips.
+METRICS = TypeAdapter(dict[str, dict[str, Share | list[Share | None]]])
+
+
+class Complete(BaseModel):
+    """What is written last: the version of the format and the digest of every other file."""
+
+    model_config = STRICT
+
+    version: Literal[1]
+    files: dict[str, Digest]
 
 
 class Provenance(BaseModel):
     """Where a run comes from: its kind, data, machine and parents."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = STRICT
 
     kind: Literal["branch", "fusion"]
     metric: Literal["accuracy", "micro_auprc"]
@@ -103,10 +112,9 @@ class TestClips:
         return hashlib.sha256(text.encode() + self.targets.tobytes()).hexdigest()
 
     def write(self, root: Path) -> str:
-        """Store them below a folder of runs, if they are not there yet; return the digest."""
-        path = root / TEST_CLIPS / f"{self.digest}.npz"
-        if not path.exists():
-            write_arrays(path, vars(self))
+        """Store them below a folder of runs, once for all that share them; return the digest."""
+        # Written even where they are there: that mends a damaged file.
+        write_arrays(root / TEST_CLIPS / f"{self.digest}.npz", vars(self))
         return self.digest
 
 
@@ -158,8 +166,8 @@ class Record:
         InputError
             Where they are missing or changed since the run.
         """
-        check_files(self.folder, (f"{head}.safetensors",))
-        return _read(self.folder / f"{head}.safetensors", load_file)
+        path, digests = self.folder / f"{head}.safetensors", _digests(self.folder)
+        return _read(path, safetensors.torch.load, digests=digests, most=MOST_BYTES_OF_WEIGHTS)
 
     def copy(self, root: Path) -> Path:
         """Copy all but the weights and the notebook: enough for tables, too small to tag with."""
@@ -179,69 +187,20 @@ def read_record(folder: Path) -> Record:
     InputError
         Naming the file and its fault.
     """
-    check_files(folder, FILES)
-    path = folder / "params.yaml"
-    params = make_params(read_yaml(path), source=str(path))
-    provenance = _read(folder / "provenance.json", _provenance)
-    test = read_test_clips(folder.parent, provenance.test_clips)
-    scores = _read(folder / "scores.npz", read_arrays)
-    metrics = _read(folder / "metrics.json", _json)
-    history = _read(folder / "history.csv", pd.read_csv)
-    record = Record(folder, params, history, scores, test, metrics, provenance)
-    for check in (_check_scores, _check_metrics, _check_history, _check_parents):
-        check(record)
-    return record
+    digests = _digests(folder)
 
+    def read(name: str, parse: Callable[..., T], *known: Any) -> T:
+        return _read(folder / name, parse, *known, digests=digests)
 
-def check_files(folder: Path, names: tuple[str, ...]) -> None:
-    """Require that files are as they were when their run ended.
-
-    Raises
-    ------
-    InputError
-        Where the run is unfinished or of another format, or a file is missing or changed.
-    """
-    path = folder / COMPLETE
-    if not path.exists():
-        raise InputError(f"{folder}: this run is not finished: start it again")
-    complete = _read(path, _json)
-    if complete.get("version") != VERSION or not isinstance(complete.get("files"), dict):
-        found = complete.get("version", "none")
-        raise _fault(path, f"format version {found!r} is not {VERSION}")
-    for name in names:
-        file = folder / name
-        if not file.is_file() or file_digest(file) != complete["files"].get(name):
-            raise _fault(file, "missing or changed since its run")
-
-
-def read_test_clips(root: Path, digest: str) -> TestClips:
-    """Read the test clips that runs below a folder were judged by.
-
-    Raises
-    ------
-    InputError
-        Where they are missing or not those.
-    """
-    path = root / TEST_CLIPS / f"{digest}.npz"
-    if not path.is_file():
-        raise _fault(path, "missing: the clips that runs beside it were tested on")
-    arrays = _read(path, read_arrays)
-    if set(arrays) != {"clips", "groups", "targets"} or TestClips(**arrays).digest != digest:
-        raise _fault(path, "changed since its runs")
-    return TestClips(**arrays)
-
-
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read what `write_arrays` wrote, floats as float32, and nothing that is larger or executes."""
-    # `numpy.savez` makes a zip; `numpy.load` would take a file for whatever else it looks like.
-    with ZipFile(path) as archive:
-        if sum(entry.file_size for entry in archive.infolist()) > MOST_BYTES:
-            raise ValueError("it unpacks to too many bytes")
-    with np.load(path, allow_pickle=False) as arrays:
-        return {
-            name: values.astype(np.float32) if values.dtype == np.float16 else values
-            for name, values in arrays.items()
-        }
+    params = read("params.yaml", lambda content: make_params(yaml.safe_load(content)))
+    provenance = read("provenance.json", _provenance, params)
+    # Beside the runs; written so, a fault names the run too.
+    path = folder / ".." / TEST_CLIPS / f"{provenance.test_clips}.npz"
+    test = _read(path, _test_clips, provenance)
+    scores = read("scores.npz", _scores, params, provenance)
+    metrics = read("metrics.json", _metrics, scores, test.targets)
+    history = read("history.csv", _history, params, provenance)
+    return Record(folder, params, history, scores, test, metrics, provenance)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -250,89 +209,125 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         np.savez_compressed(file, **arrays)
 
 
-def _read(path: Path, read: Callable[[Path], T]) -> T:
-    """Read a file, or say that it is not what its name says."""
+def _digests(folder: Path) -> dict[str, str]:
+    """Return the digests that a run's files had when it ended."""
+    if not (folder / COMPLETE).exists():
+        raise InputError(f"{folder}: this run is not finished: start it again")
+    return _read(folder / COMPLETE, Complete.model_validate_json).files
+
+
+def _read(
+    path: Path,
+    parse: Callable[..., T],
+    *known: Any,
+    digests: Mapping[str, str] | None = None,
+    most: int = MOST_BYTES,
+) -> T:
+    """Read a file whole, compare it with its digest, and parse it by what is known."""
+    if not path.is_file():
+        raise _fault(path, "missing or changed since its run")
+    if path.stat().st_size > most:
+        raise _fault(path, "too large")
+    content = path.read_bytes()
+    if digests is not None and hashlib.sha256(content).hexdigest() != digests.get(path.name):
+        raise _fault(path, "missing or changed since its run")
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise ValueError("it is too large")
-        return read(path)
-    except UNREADABLE as error:
+        return parse(content, *known)
+    except Exception as error:  # whatever a library finds wrong with a file, the way out is one
         raise _fault(path, f"cannot be read ({_reason(error)})") from None
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        problem = error.errors()[0]
-        return f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _fault(path: Path, what: str) -> InputError:
     return InputError(f"{path}: {what}: delete the run's folder, and it is done again")
 
 
-def _json(path: Path) -> dict[str, Any]:
-    value = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(value, dict):
-        raise ValueError("it holds no names and values")
-    return value
+def _reason(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        problem = error.errors()[0]
+        error = f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+    return textwrap.shorten(str(error) or type(error).__name__, 200)
 
 
-def _provenance(path: Path) -> Provenance:
-    return Provenance(**_json(path))
+def _require(is_so: bool, fault: str) -> None:
+    if not is_so:
+        raise ValueError(fault)
 
 
-def _check_scores(record: Record) -> None:
-    path = record.folder / "scores.npz"
-    shape = (record.provenance.n_test, len(record.provenance.classes))
-    if len(record.test.targets) != record.provenance.n_test:
-        raise _fault(path, f"it is of {len(record.test.targets)} clips, not of {shape[0]}")
-    for head, values in record.scores.items():
-        if values.shape != shape or values.dtype != np.float32:
-            raise _fault(path, f"{head} is {values.dtype} {values.shape}, not float16 {shape}")
-        if not ((values >= 0) & (values <= 1)).all():
-            raise _fault(path, f"{head} has a score outside [0, 1]")
+def _provenance(content: bytes, params: Params) -> Provenance:
+    """Read where a run comes from; its parameters must say the same."""
+    found, dataset = Provenance.model_validate_json(content), DATASETS[params.dataset]
+    is_fusion, is_made = len(params.representations) > 1, dataset.folder is None
+    _require((found.kind == "fusion") == is_fusion, "its parameters are of another kind")
+    _require(found.dataset.startswith(dataset.title), "its parameters are of another dataset")
+    _require((found.data_status == "synthetic") == is_made, "its data have another status")
+    _require(params.data_status in (None, found.data_status), "its data have another status")
+    return found
 
 
-def _check_metrics(record: Record) -> None:
-    """Compute every metric again from the scores."""
-    path, targets = record.folder / "metrics.json", record.test.targets
-    if set(record.metrics) != set(record.scores):
-        raise _fault(path, f"it is not of {', '.join(record.scores)}, whose scores there are")
-    if record.provenance.metric != official.official(targets):
-        raise _fault(path, f"its targets are not those of {record.provenance.metric}")
-    for head, values in record.scores.items():
-        expected, found = official.summary(targets, values), record.metrics[head]
-        thresholds = found.get("thresholds", np.zeros(values.shape[1]))
-        if not _alike(thresholds, np.clip(np.resize(thresholds, values.shape[1]), 0, 1)):
-            raise _fault(path, f"{head} has other thresholds than one in [0, 1] per class")
-        for name in expected | found:
-            if name != "thresholds" and not _alike(found.get(name), expected.get(name)):
-                raise _fault(path, f"{name} of {head} is not that of its scores")
+def _arrays(content: bytes) -> dict[str, np.ndarray]:
+    """Read what `write_arrays` wrote, and nothing that is larger or executes."""
+    with ZipFile(BytesIO(content)) as archive:
+        n_bytes = sum(entry.file_size for entry in archive.infolist())
+    _require(n_bytes <= MOST_BYTES, "it unpacks to too many bytes")
+    with np.load(BytesIO(content), allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def _test_clips(content: bytes, provenance: Provenance) -> TestClips:
+    test, n, n_classes = TestClips(**_arrays(content)), provenance.n_test, len(provenance.classes)
+    targets, has_tags = test.targets, provenance.metric == "micro_auprc"
+    kind = ((n, n_classes), np.float32) if has_tags else ((n,), np.int64)
+    _require((targets.shape, targets.dtype) == kind, "its targets are of another shape or type")
+    outside = (targets < 0) | (targets > (1 if has_tags else n_classes - 1))
+    _require(not outside.any() and not np.isnan(targets).all(), "its targets are no classes")
+    for names in (test.clips, test.groups):
+        _require(names.shape == (n,) and names.dtype.kind == "U", "its clips have no names")
+    _require(test.digest == provenance.test_clips, "it has changed since its run")
+    return test
+
+
+def _scores(content: bytes, params: Params, provenance: Provenance) -> dict[str, np.ndarray]:
+    heads = [*params.representations, *[FUSED] * (provenance.kind == "fusion")]
+    shape, scores = (provenance.n_test, len(provenance.classes)), _arrays(content)
+    _require(set(scores) == set(heads), f"it is not of {', '.join(heads)}")
+    for head, values in scores.items():
+        is_right = (values.shape, values.dtype) == (shape, np.float16)
+        _require(is_right, f"{head} is {values.dtype} {values.shape}, not float16 {shape}")
+        _require(((values >= 0) & (values <= 1)).all(), f"{head} has a score outside [0, 1]")
+    return {head: scores[head].astype(np.float32) for head in heads}
+
+
+def _metrics(
+    content: bytes, scores: Mapping[str, np.ndarray], targets: np.ndarray
+) -> dict[str, dict[str, Any]]:
+    """Read the metrics, which must be those of the scores, computed again."""
+    metrics = METRICS.validate_json(content)
+    _require(metrics.keys() == scores.keys(), f"it is not of {', '.join(scores)}")
+    for head, values in scores.items():
+        found, expected = metrics[head], official.summary(targets, values)
+        thresholds = found.get("thresholds", [0.5] * values.shape[1])
+        are_right = np.shape(thresholds) == values.shape[1:] and None not in thresholds
+        _require(are_right, f"{head} has other thresholds than one per class")
+        _require(found.keys() - {"thresholds"} == expected.keys(), f"{head} has other metrics")
+        for name in expected:
+            is_right = _alike(found[name], expected[name])
+            _require(is_right, f"{name} of {head} is not that of its scores")
+    return metrics
 
 
 def _alike(found: Any, expected: Any) -> bool:
-    try:
-        found, expected = (np.asarray(values, dtype=float) for values in (found, expected))
-        close = np.isclose(found, expected, rtol=0, atol=TOLERANCE, equal_nan=True)
-        return found.shape == expected.shape and bool(close.all())
-    except (TypeError, ValueError):
+    found, expected = (np.array(values, dtype=float) for values in (found, expected))
+    if found.shape != expected.shape:
         return False
+    return np.allclose(found, expected, rtol=0, atol=TOLERANCE, equal_nan=True)
 
 
-def _check_history(record: Record) -> None:
-    path, history = record.folder / "history.csv", record.history
-    values = history.to_numpy()
-    if not np.issubdtype(values.dtype, np.number) or not np.isfinite(values).all():
-        raise _fault(path, "it holds something else than finite numbers")
-    if "epoch" not in history or history["epoch"].tolist() != list(range(1, len(history) + 1)):
-        raise _fault(path, "its epochs do not follow each other")
-    if any(epoch > len(history) for epoch in record.provenance.selected_epoch.values()):
-        raise _fault(path, "the selected epoch is not in it")
-
-
-def _check_parents(record: Record) -> None:
-    for parent, parents_digest in record.provenance.parents.items():
-        complete = record.folder.parent / parent / COMPLETE
-        if complete.exists() and file_digest(complete) != parents_digest:
-            raise _fault(record.folder, f"its parent {parent} has changed since")
+def _history(content: bytes, params: Params, provenance: Provenance) -> pd.DataFrame:
+    n_epochs = (params.joint_epochs if provenance.kind == "fusion" else None) or params.epochs
+    history = pd.read_csv(BytesIO(content), dtype=defaultdict(lambda: float, epoch=int))
+    _require(np.isfinite(history).all(axis=None), "it holds something else than finite numbers")
+    is_whole = len(history) == n_epochs and (history["epoch"] == np.arange(1, n_epochs + 1)).all()
+    _require(is_whole, f"its epochs are not 1 to {n_epochs}")
+    selected = max(provenance.selected_epoch.values(), default=1)
+    _require(selected <= n_epochs, "the selected epoch is not in it")
+    return history

@@ -138,14 +138,27 @@ class Run:
         Raises
         ------
         InputError
-            As `read_record`; also where the folder is a copy under another name.
+            As `read_record`; also where the folder is a copy under another name, or the branches
+            that the run stands on have changed since.
         """
         record = read_record(self.folder)
-        branch = record.params.representations[0] if record.provenance.kind == "branch" else None
-        name = run_name(record.params, branch=branch)
+        names, is_fusion = record.params.representations, record.provenance.kind == "fusion"
+        branches = [run_name(record.params, branch=branch) for branch in names]
+        name = run_name(record.params) if is_fusion else branches[0]
         if name != self.name:
             raise InputError(f"{self.folder}: this is the run {name} under another name: delete it")
+        parents = record.provenance.parents
+        if list(parents) != branches * is_fusion or not self._stands_on(parents):
+            raise InputError(
+                f"{self.folder}: the branches that it stands on are others or have changed since: "
+                "delete the folder, and the run is done again"
+            )
         return record
+
+    def _stands_on(self, parents: Mapping[str, str]) -> bool:
+        """Whether the parents are those of then, so far as they are there."""
+        files = {self.folder.parent / name / COMPLETE: known for name, known in parents.items()}
+        return all(file_digest(path) == files[path] for path in files if path.is_file())
 
     @contextmanager
     def held(self) -> Iterator[None]:

@@ -5,7 +5,6 @@ import importlib
 import json
 import re
 import shutil
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -15,23 +14,32 @@ from safetensors.torch import load_file
 from sklearn.metrics import accuracy_score, recall_score
 
 from fusionkd_lib import runs
-from fusionkd_lib.errors import InputError
+from fusionkd_lib.catalogue import FUSED
+from fusionkd_lib.errors import InputError, Stopped
 from fusionkd_lib.experiment import (
     load_branch,
     load_fusion,
     prepare,
+    recipe_of,
     train_branch,
     train_fusion,
     training_statistics,
 )
-from fusionkd_lib.models import FUSED
 from fusionkd_lib.params import make_params
-from fusionkd_lib.runs import CHECKPOINT, COMPLETE, STOP_FILE, Run, run_name, where_from
-from fusionkd_lib.tables import find_runs
+from fusionkd_lib.records import COMPLETE, FILES, VERSION, Record
+from fusionkd_lib.runs import (
+    CHECKPOINT,
+    STOP_FILE,
+    Run,
+    find_records,
+    run_name,
+    trace,
+    where_from,
+)
+from fusionkd_lib.storage import write_json
 from fusionkd_lib.training import predict, probabilities
 
 PAIR = ("logmel", "gammatone")
-RECORDS = ("params.yaml", "history.csv", "scores.npz", "metrics.json", "provenance.json")
 
 
 class PowerCutError(Exception):
@@ -54,7 +62,7 @@ def never(history, n_epochs) -> None:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, tiny) -> Run:
+def trained(tmp_path_factory, tiny) -> Record:
     """Return a finished fusion run, beside the two branch runs that it stands on."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FUSIONKD_OUTPUTS", str(tmp_path_factory.mktemp("trained")))
@@ -69,11 +77,18 @@ def copied(trained, tmp_path, monkeypatch) -> Run:
     return Run(tmp_path / "outputs" / "runs" / trained.name)
 
 
-def parents(run: Run) -> list[Run]:
-    return [Run(run.folder.parent / name) for name in run.provenance["parents"]]
+def parents(run: Record) -> list[Record]:
+    return [Run(run.folder.parent / name).record for name in run.provenance.parents]
 
 
-def assert_same_results(run: Run, other: Run) -> None:
+def seal(run: Run, name: str) -> None:
+    """Make a changed file the run's own."""
+    digests = json.loads((run.folder / COMPLETE).read_text())["files"]
+    digests[name] = hashlib.sha256((run.folder / name).read_bytes()).hexdigest()
+    write_json(run.folder / COMPLETE, {"version": VERSION, "files": digests})
+
+
+def assert_same_results(run: Record, other: Record) -> None:
     """Assert that two finished runs agree in every bit but in their times."""
     untimed = [r.history.drop(columns="seconds") for r in (run, other)]
     assert untimed[0].equals(untimed[1])
@@ -133,8 +148,8 @@ def test_settings_of_the_joint_phase_name_the_fusion_and_not_its_branches(change
         {"validation": "none"},
         {"augmentation": "masks"},
         {"threads": 3},
-        {"precision": "bfloat16"},
-        {"store_dtype": "float16"},
+        {"shortcuts": ["bfloat16"]},
+        {"shortcuts": ["float16_store"]},
     ],
 )
 def test_what_decides_a_result_names_branch_and_fusion(change):
@@ -145,7 +160,12 @@ def test_what_decides_a_result_names_branch_and_fusion(change):
 
 @pytest.mark.parametrize(
     "change",
-    [{"device": "cuda"}, {"branch": "gammatone"}, {"cqt_bins": 60}, {"store_on_device": True}],
+    [
+        {"device": "cuda"},
+        {"branch": "gammatone"},
+        {"cqt_bins": 60},
+        {"shortcuts": ["store_on_device"]},
+    ],
 )
 def test_what_decides_nothing_changes_no_name(change):
     params, changed = make_params({}), make_params(change)
@@ -194,9 +214,10 @@ def test_a_run_killed_in_every_phase_never_looks_finished_and_ends_where_a_whole
         assert (cut.folder / CHECKPOINT).exists()
         assert not cut.is_complete
         with pytest.raises(InputError, match="this run is not finished: start it again"):
-            cut.metrics  # noqa: B018 -- to read it is the test
-        found = [run.name for run in find_runs(cut.folder.parent)]
-        assert found == sorted(names[:n_finished])
+            cut.record  # noqa: B018 -- to read it is the test
+        found, faults = find_records(cut.folder.parent)
+        assert [run.name for run in found] == sorted(names[:n_finished])
+        assert faults == []
     run = train_fusion(params, report=cut_after_one)
     for resumed, whole in zip([*parents(run), run], [*parents(trained), trained], strict=True):
         assert resumed.name == whole.name
@@ -244,7 +265,7 @@ def test_a_run_that_is_asked_to_stop_does_so_after_its_epoch(tiny, tmp_path, mon
     monkeypatch.setenv(STOP_FILE, str(tmp_path / "stop"))
     (tmp_path / "stop").touch()
     params = tiny(representations=["logmel"])
-    with pytest.raises(InputError, match="stopped after epoch 1: start it again to go on"):
+    with pytest.raises(Stopped, match="stopped after epoch 1: start it again to go on"):
         train_branch(params, "logmel", report=silent)
     (tmp_path / "stop").unlink()
     epochs = []
@@ -252,30 +273,12 @@ def test_a_run_that_is_asked_to_stop_does_so_after_its_epoch(tiny, tmp_path, mon
     assert epochs == [2]
 
 
-def test_a_second_process_waits_and_says_for_whom(tmp_path, capsys):
-    order = []
-
-    def second():
-        with runs.held(tmp_path / "run"):
-            order.append("second")
-
-    with runs.held(tmp_path / "run"):
-        thread = threading.Thread(target=second)
-        thread.start()
-        thread.join(timeout=0.5)
-        assert thread.is_alive()
-        order.append("first")
-    thread.join(timeout=10)
-    assert order == ["first", "second"]
-    assert re.search(r"run: waiting for process \d+ on ", capsys.readouterr().out)
-
-
 # Records
 
 
-@pytest.mark.parametrize("name", [*RECORDS, "fused.safetensors", "logmel.safetensors"])
+@pytest.mark.parametrize("name", [*FILES, "fused.safetensors", "logmel.safetensors"])
 @pytest.mark.parametrize("change", ["changed", "gone"])
-def test_a_record_that_is_not_as_it_was_is_refused(copied, name, change):
+def test_a_file_that_is_not_as_it_was_is_refused(copied, name, change):
     path = copied.folder / name
     if change == "changed":
         content = bytearray(path.read_bytes())
@@ -284,28 +287,14 @@ def test_a_record_that_is_not_as_it_was_is_refused(copied, name, change):
     else:
         path.unlink()
     with pytest.raises(InputError, match=rf"{name}: missing or changed since its run"):
-        copied.record(name)
+        copied.record.weights(name.removesuffix(".safetensors"))
 
 
-def test_every_record_is_read_through_its_check(copied):
-    for name in (*RECORDS, "fused.safetensors"):
-        (copied.folder / name).write_bytes(b"changed")
-    readers = {
-        "params.yaml": lambda: copied.params,
-        "history.csv": lambda: copied.history,
-        "scores.npz": lambda: copied.scores,
-        "metrics.json": lambda: copied.metrics,
-        "provenance.json": lambda: copied.provenance,
-        "fused.safetensors": lambda: copied.weights(FUSED),
-    }
-    for name, read in readers.items():
-        with pytest.raises(InputError, match=rf"{name}: missing or changed"):
-            read()
-
-
-def test_complete_json_holds_the_sha256_of_every_record(trained):
-    digests = json.loads((trained.folder / COMPLETE).read_text())
-    assert set(digests) == {*RECORDS, *(f"{head}.safetensors" for head in (*PAIR, FUSED))}
+def test_complete_json_holds_the_version_and_the_sha256_of_every_file(trained):
+    complete = json.loads((trained.folder / COMPLETE).read_text())
+    assert complete["version"] == 1
+    digests = complete["files"]
+    assert set(digests) == {*FILES, *(f"{head}.safetensors" for head in (*PAIR, FUSED))}
     for name, digest in digests.items():
         assert hashlib.sha256((trained.folder / name).read_bytes()).hexdigest() == digest
 
@@ -315,16 +304,17 @@ def test_complete_json_holds_the_sha256_of_every_record(trained):
 
 def test_a_run_tells_where_it_came_from(trained, tiny):
     told, prepared = trained.provenance, prepare(tiny(representations=PAIR))
-    assert (told["kind"], told["data_status"]) == ("fusion", "synthetic")
+    assert (told.kind, told.data_status) == ("fusion", "synthetic")
     sides = {name: len(getattr(prepared.split, name)) for name in ("train", "validation", "test")}
-    assert {name: told[f"n_{name}"] for name in sides} == sides == dict.fromkeys(sides, 30)
-    assert told["classes"] == list(prepared.clips.classes)
-    assert (told["seed"], told["threads"], told["precision"]) == (0, 1, "float32")
+    assert {name: getattr(told, f"n_{name}") for name in sides} == sides == dict.fromkeys(sides, 30)
+    assert told.classes == prepared.clips.classes
+    where = trace(trained)
+    assert (where["seed"], where["threads"], where["shortcuts"]) == (0, 1, [])
     for parent in parents(trained):
         complete = (parent.folder / COMPLETE).read_bytes()
-        assert told["parents"][parent.name] == hashlib.sha256(complete).hexdigest()
-        assert (parent.provenance["kind"], parent.provenance["parents"]) == ("branch", {})
-        assert parent.provenance["data"] == told["data"]
+        assert told.parents[parent.name] == hashlib.sha256(complete).hexdigest()
+        assert (parent.provenance.kind, parent.provenance.parents) == ("branch", {})
+        assert parent.provenance.data == told.data
 
 
 def test_the_versions_are_those_of_the_packages_that_run():
@@ -337,33 +327,37 @@ def test_the_versions_are_those_of_the_packages_that_run():
 
 
 def test_a_figure_is_traced_down_to_the_branches(trained):
-    trace = trained.trace()
-    assert trace["run"] == str(trained.folder)
-    assert Path(trace["parameters"]).exists()
-    assert [parent["kind"] for parent in trace["parents"]] == ["branch", "branch"]
-    assert json.loads(json.dumps(trace)) == trace
+    told = trace(trained)
+    assert told["run"] == str(trained.folder)
+    assert Path(told["parameters"]).exists()
+    assert [parent["provenance"]["kind"] for parent in told["parents"]] == ["branch", "branch"]
+    assert [Path(parent["run"]).name for parent in told["parents"]] == [
+        parent.name for parent in parents(trained)
+    ]
+    assert json.loads(json.dumps(told)) == told
 
 
 # Results
 
 
-def test_the_figures_are_those_of_the_recorded_scores(trained):
-    scores = trained.scores
+def test_the_metrics_are_those_of_the_recorded_scores(trained):
+    targets = trained.test.targets
     for head in (*PAIR, FUSED):
-        predicted, figures = scores[head].argmax(axis=1), trained.metrics[head]
-        assert figures["accuracy"] == accuracy_score(scores["targets"], predicted)
-        recall = recall_score(scores["targets"], predicted, average=None, zero_division=0)
-        assert figures["per_class_recall"] == pytest.approx(recall)
-        np.testing.assert_allclose(scores[head].sum(axis=1), 1, rtol=1e-5)
-        assert len(figures["thresholds"]) == 10
+        scores, metrics = trained.scores[head], trained.metrics[head]
+        assert metrics["accuracy"] == accuracy_score(targets, scores.argmax(axis=1))
+        recall = recall_score(targets, scores.argmax(axis=1), average=None, zero_division=0)
+        assert metrics["per_class_recall"] == pytest.approx(recall)
+        # Ten probabilities, each rounded to the eleven bits of float16.
+        np.testing.assert_allclose(scores.sum(axis=1), 1, rtol=2**-11)
+        assert len(metrics["thresholds"]) == 10
 
 
 def test_the_scores_are_of_the_official_test_clips(trained, tiny):
     prepared = prepare(tiny(representations=PAIR))
     of_fold = prepared.clips.table[prepared.clips.table["fold"] == 1]
-    assert trained.scores["clips"].tolist() == of_fold["clip"].tolist()
-    assert trained.scores["groups"].tolist() == of_fold["group"].tolist()
-    np.testing.assert_array_equal(trained.scores["targets"], prepared.clips.targets[of_fold.index])
+    assert trained.test.clips.tolist() == of_fold["clip"].tolist()
+    assert trained.test.groups.tolist() == of_fold["group"].tolist()
+    np.testing.assert_array_equal(trained.test.targets, prepared.clips.targets[of_fold.index])
 
 
 @pytest.mark.parametrize("select", ["joint", "per_head"])
@@ -373,8 +367,9 @@ def test_the_saved_weights_give_the_saved_scores(copied, tiny, select):
     prepared = prepare(params)
 
     def scores_of(model) -> dict[str, np.ndarray]:
-        logits = predict(model, prepared.data, prepared.split.test, params=params)
-        return {name: probabilities(x, multi_label=False) for name, x in logits.items()}
+        logits = predict(model, prepared.data, prepared.split.test, recipe=recipe_of(params))
+        scores = {name: probabilities(x, multi_label=False) for name, x in logits.items()}
+        return {name: values.astype(np.float16) for name, values in scores.items()}
 
     for source, names in [
         (run, PAIR),
@@ -419,24 +414,24 @@ def test_statistics_of_many_clips_are_those_of_all_at_once():
 def test_several_tags_are_trained_and_judged_by_their_own_metric(tiny):
     params = tiny(dataset="urban_synth_scenes", n_scenes=16, representations=["logmel"])
     run = train_branch(params, "logmel", report=silent)
-    figures, scores = run.metrics["logmel"], run.scores
-    assert scores["logmel"].shape == scores["targets"].shape == (16, 8)
-    assert set(figures) == {
+    metrics, scores = run.metrics["logmel"], run.scores["logmel"]
+    assert scores.shape == run.test.targets.shape == (16, 8)
+    assert set(metrics) == {
         "micro_auprc",
         "macro_auprc",
         "per_class_auprc",
         "thresholds",
     }
-    assert ((scores["logmel"] > 0) & (scores["logmel"] < 1)).all()
-    assert scores["logmel"].sum(axis=1) != pytest.approx(np.ones(16))  # tags, not classes
+    assert ((scores > 0) & (scores < 1)).all()
+    assert scores.sum(axis=1) != pytest.approx(np.ones(16))  # tags, not classes
 
 
 def test_without_validation_there_are_no_thresholds_and_the_last_epoch_is_kept(tiny):
     params = tiny(representations=["logmel"], validation="none")
     run = train_branch(params, "logmel", report=silent)
     assert "thresholds" not in run.metrics["logmel"]
-    assert run.provenance["selected_epoch"] == {"joint": 2}
-    assert (run.provenance["n_train"], run.provenance["n_validation"]) == (60, 0)
+    assert run.provenance.selected_epoch == {"joint": 2}
+    assert (run.provenance.n_train, run.provenance.n_validation) == (60, 0)
 
 
 # Refusals
@@ -450,10 +445,9 @@ def test_a_single_representation_cannot_be_fused(tiny):
 def test_a_parent_of_other_clips_is_refused(copied, tiny):
     shutil.rmtree(copied.folder)
     parent = Run.of(tiny(representations=PAIR), branch="logmel")
-    told = dict(parent.provenance) | {"data": "0123456789abcdef"}
-    runs.write_json(parent.folder / "provenance.json", told)
-    digest = hashlib.sha256((parent.folder / "provenance.json").read_bytes()).hexdigest()
-    runs.write_json(parent.folder / COMPLETE, parent.digests | {"provenance.json": digest})
+    told = parent.record.provenance.model_dump(mode="json") | {"data": "0123456789abcdef"}
+    write_json(parent.folder / "provenance.json", told)
+    seal(parent, "provenance.json")
     with pytest.raises(InputError, match=rf"{parent.name}: this branch was trained on other clips"):
         train_fusion(tiny(representations=PAIR), report=silent)
 
@@ -461,9 +455,8 @@ def test_a_parent_of_other_clips_is_refused(copied, tiny):
 def test_weights_of_another_network_are_refused(copied, tiny):
     parent = Run.of(tiny(representations=PAIR), branch="logmel")
     shutil.copy(copied.folder / "fused.safetensors", parent.folder / "logmel.safetensors")
-    digest = hashlib.sha256((parent.folder / "logmel.safetensors").read_bytes()).hexdigest()
-    runs.write_json(parent.folder / COMPLETE, parent.digests | {"logmel.safetensors": digest})
+    seal(parent, "logmel.safetensors")
     with pytest.raises(
-        InputError, match=r"logmel\.safetensors: .* of another network \(\S+ differs"
+        InputError, match=r"logmel\.safetensors: .* not the weights of this network \(\S+ differs"
     ):
-        load_branch(Run(parent.folder))
+        load_branch(parent.record)
