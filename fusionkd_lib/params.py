@@ -158,7 +158,7 @@ class Params(BaseModel):
 
     # The evaluation
     fold: Positive = 1  # the test fold; SONYC-UST has its own split, fold 1
-    train_folds: Folds | None = None  # else all others
+    train_folds: Folds | None = None  # else all; the test fold is left out of them
     validation: Literal["next_fold", "grouped", "none"] = "next_fold"
     val_fraction: Share = 0.1  # of the training clips, by whole recordings or sensors
     judged_on: Literal["test", "validation"] = "test"  # validation: the test clips stay unread

@@ -155,6 +155,13 @@ def test_the_next_of_the_training_folds_validates():
         assert set(clips.table["fold"].iloc[split.validation]) == {validating}
 
 
+def test_the_test_fold_is_left_out_of_the_training_folds():
+    clips = table_of(np.arange(100) % 10 + 1, [str(i) for i in range(100)])
+    for fold in (1, 2, 10):
+        split = make_split(clips, fold=fold, train_folds=[1, 2, 3], validation="none")
+        assert set(clips.table["fold"].iloc[split.train]) == {1, 2, 3} - {fold}
+
+
 # Validation
 
 
