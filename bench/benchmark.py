@@ -23,13 +23,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from fusionkd_lib.fast_layers import use_fast_layers
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader, TensorDataset
 
 from fusionkd_lib import machine, representations, training
 from fusionkd_lib.batches import Data
 from fusionkd_lib.experiment import build_branch, build_fusion, train_branch
-from fusionkd_lib.fast_layers import use_fast_layers
 from fusionkd_lib.features import forget_pages
 from fusionkd_lib.models import Normalise
 from fusionkd_lib.params import Params, make_params

@@ -14,8 +14,8 @@ from fusionkd_lib.models import Branch, colour_stem, dead_channels
 from fusionkd_lib.speed import can_compile, resolve
 from fusionkd_lib.speed.fast_layers import (
     BatchNormReLU6,
+    Depthwise,
     FastStem,
-    StridedDepthwise,
     kernel,
     use_fast_layers,
 )
@@ -125,24 +125,25 @@ def test_a_single_value_a_channel_has_no_variance_and_is_refused():
 
 
 @pytest.mark.parametrize("kernel_size", [3, 5])
-@pytest.mark.parametrize("stride", [2, (1, 2), 3])
+@pytest.mark.parametrize("stride", [1, 2, (1, 2), 3])
 @pytest.mark.parametrize("size", [(8, 11), (9, 12)])
-def test_a_strided_depthwise_convolution(size, stride, kernel_size):
+def test_a_depthwise_convolution(size, stride, kernel_size):
     layer = nn.Conv2d(6, 6, kernel_size, stride, kernel_size // 2, groups=6, bias=False).double()
     x = drawn(2, 6, *size).double()
     gradient = drawn(*layer(x).shape, seed=1).double()
-    found = step(as_class(layer, StridedDepthwise), x, gradient)
+    found = step(as_class(layer, Depthwise), x, gradient)
     assert_near(found, step(layer, x, gradient), 1e-12)
 
 
-def test_a_strided_depthwise_convolution_in_mixed_precision():
-    layer = nn.Conv2d(16, 16, 3, 2, 1, groups=16, bias=False)
+@pytest.mark.parametrize(("kernel_size", "stride"), [(3, 2), (5, 1), (5, 2)])
+def test_a_depthwise_convolution_in_mixed_precision(kernel_size, stride):
+    layer = nn.Conv2d(16, 16, kernel_size, stride, kernel_size // 2, groups=16, bias=False)
     x = drawn(4, 16, 10, 13).bfloat16()
     gradient = drawn(*layer(x.float()).shape, seed=1).bfloat16()
     rounded = copy.deepcopy(layer)
     rounded.weight.data = layer.weight.data.bfloat16().double()
     expected = step(rounded, x.double(), gradient.double())
-    fast = as_class(layer, StridedDepthwise)
+    fast = as_class(layer, Depthwise)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = step(fast, x, gradient)
     assert fast.weight.grad.dtype == torch.float32
@@ -170,7 +171,7 @@ def test_a_network_keeps_its_weights_and_its_evaluation(branch):
     state = branch.state_dict()
     torch.testing.assert_close(fast.state_dict(), state, rtol=0, atol=0)
     kinds = [type(module) for module in fast.modules()]
-    assert kinds.count(StridedDepthwise) == 4  # of 5 strides in MobileNetV2, one is not depthwise
+    assert kinds.count(Depthwise) == 4  # of 5 strides in MobileNetV2, one is not depthwise
     assert kinds.count(BatchNormReLU6) == sum(isinstance(m, nn.ReLU6) for m in branch.modules())
     assert kinds.count(FastStem) == 1
     x = {"logmel": drawn(2, 1, 32, 40)}
@@ -207,7 +208,7 @@ def test_a_layer_without_a_fast_form_stays_as_it_is(layer):
     assert [type(module) for module in layer.modules()] == before
     usual = nn.ModuleList([convolution(), nn.Sequential(nn.BatchNorm2d(8), nn.ReLU6())])
     use_fast_layers(usual)
-    assert {StridedDepthwise, BatchNormReLU6} <= {type(module) for module in usual.modules()}
+    assert {Depthwise, BatchNormReLU6} <= {type(module) for module in usual.modules()}
 
 
 def test_a_slice_of_a_fast_stem_is_a_slice_of_the_stem():

@@ -5,8 +5,9 @@ for others with the same weights under the same names and, but for rounding, the
 
 - BatchNorm and ReLU6 read or write a feature map some fifteen times in a step; as one layer, eight
   times. ``torch.compile`` makes its passes from the formulas below.
-- The gradient of a strided depthwise convolution is a convolution without a stride, which oneDNN
-  computes several times as fast in bfloat16.
+- The gradient of a depthwise convolution with a stride, or with a kernel of 5 x 5 as in
+  EfficientNet, is a convolution without a stride, which oneDNN computes several times as fast in
+  bfloat16; that of a 5 x 5 kernel's weights it computes five times as fast in single precision.
 - The colour stem keeps its ten channels of the whole spectrogram in registers.
 
 In evaluation mode each is the layer that it was.
@@ -27,8 +28,8 @@ from fusionkd_lib.models import Branch
 def use_fast_layers(model: nn.Module) -> None:
     """Exchange, in place, the layers of a network that have a fast form."""
     for module in model.modules():
-        if isinstance(module, nn.Conv2d) and _is_strided_depthwise(module):
-            module.__class__ = StridedDepthwise
+        if isinstance(module, nn.Conv2d) and _is_slow_depthwise(module):
+            module.__class__ = Depthwise
         if isinstance(module, nn.Sequential):
             _join_batch_norm_and_relu6(module)
         if isinstance(module, Branch):
@@ -186,7 +187,7 @@ def _keeps_plain_statistics(layer: nn.Module) -> bool:
     )
 
 
-class _StridedDepthwise(torch.autograd.Function):
+class _Depthwise(torch.autograd.Function):
     @staticmethod
     def forward(
         context: Any, x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]
@@ -209,24 +210,26 @@ class _StridedDepthwise(torch.autograd.Function):
         spread[:, :, :: stride[0], :: stride[1]] = gradient
         turned = [k - 1 - p for k, p in zip(kernel_size, padding, strict=True)]
         of_x = F.conv2d(spread, weight.flip(2, 3), None, 1, turned, 1, len(weight))
+        if max(kernel_size) > 3 and gradient.dtype == torch.bfloat16:
+            x, gradient = x.float(), gradient.float()
         of_weight = torch.nn.grad.conv2d_weight(
             x, weight.shape, gradient, stride, padding, 1, len(weight)
         )
         return of_x, of_weight.to(context.saved_tensors[1].dtype), None, None
 
 
-class StridedDepthwise(nn.Conv2d):
-    """A depthwise convolution with a stride, without bias."""
+class Depthwise(nn.Conv2d):
+    """A depthwise convolution with a stride or a large kernel, without bias."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, F, T) -> (B, C, f, t)."""
-        return _StridedDepthwise.apply(x, self.weight, self.stride, self.padding)
+        return _Depthwise.apply(x, self.weight, self.stride, self.padding)
 
 
-def _is_strided_depthwise(layer: nn.Conv2d) -> bool:
+def _is_slow_depthwise(layer: nn.Conv2d) -> bool:
     return (
         layer.groups == layer.in_channels == layer.out_channels > 1
-        and max(layer.stride) > 1
+        and (max(layer.stride) > 1 or max(layer.kernel_size) > 3)
         and layer.dilation == (1, 1)
         and layer.bias is None
         and layer.padding_mode == "zeros"
