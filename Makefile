@@ -27,7 +27,7 @@ lab: $(READY) ## open the book in JupyterLab
 book: $(READY) ## train all pairs on the embedded data and render Tables I to III
 	$(BIN)/fusionkd run params/quick/*.yaml
 	$(BIN)/fusionkd table
-	$(BIN)/fusionkd book tables
+	$(BIN)/python -m fusionkd_book tables
 
 test: $(READY) ## what a change must pass: ruff, pytest, every executed chapter again with nbval
 	$(BIN)/ruff check .
@@ -46,10 +46,10 @@ torture: $(READY) ## kill a grid of runs 30 times and compare its tables
 	$(BIN)/python -m bench.torture 30
 
 notebooks: $(READY) ## write the chapters as .ipynb, for papermill
-	$(BIN)/fusionkd book notebooks
+	$(BIN)/python -m fusionkd_book notebooks
 
 executed: $(READY) ## execute every chapter and keep the copies that are committed
-	$(BIN)/fusionkd book executed
+	$(BIN)/python -m fusionkd_book executed
 
 clean: ## remove the environment and every run
 	rm -rf .venv outputs/runs outputs/features outputs/notebooks outputs/book

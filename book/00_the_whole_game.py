@@ -71,11 +71,12 @@ params = notebook_params(globals())
 import torch
 from IPython.display import Markdown, display
 
-from fusionkd_lib import experiment, features, plots, tables
+from fusionkd_book import figures
+from fusionkd_lib import experiment, features, tables
 from fusionkd_lib.models import n_parameters
 from fusionkd_lib.representations import compute
 
-plots.use_style()
+figures.use_style()
 torch.set_num_threads(params.threads)
 
 # %% [markdown]
@@ -107,7 +108,7 @@ shown = [
     for c in ("siren", "street_music", "dog_bark")
 ]
 waveforms = {i: clips.read(int(i), params.sample_rate) for i in shown}
-plots.players(
+figures.players(
     {f"clip {n}": x for n, x in enumerate(waveforms.values(), 1)}, sample_rate=params.sample_rate
 )
 
@@ -132,15 +133,15 @@ for name, values in spectrograms.items():
     print(f"{name:10s} {tuple(batch.shape)} → {tuple(values.shape)}   (B, N) → (B, 1, F, T)")
 
 # %% mystnb={"image": {"alt": "Log-mel, CQT and gammatone spectrograms of a siren, street music and a dog bark"}}
-figure, axes = plots.plt.subplots(3, 3, figsize=(10, 6.5), sharex=True)
+figure, axes = figures.plt.subplots(3, 3, figsize=(10, 6.5), sharex=True)
 for row, i in enumerate(shown):
     for ax, (name, module) in zip(axes[row], three.items(), strict=True):
-        plots.show_spectrogram(
+        figures.show_spectrogram(
             spectrograms[name][row, 0].numpy(),
             frequencies=module.frequencies,
             seconds=params.duration,
             ax=ax,
-            title=f"{clips.classes[data.targets[i]].replace('_', ' ')} · {plots.label(name)}",
+            title=f"{clips.classes[data.targets[i]].replace('_', ' ')} · {figures.label(name)}",
         )
 for ax in axes.flat:
     ax.set(xlabel="time (s)" if ax in axes[-1] else "", ylabel="Hz" if ax in axes[:, 0] else "")
@@ -155,7 +156,7 @@ for ax in axes.flat:
 # Here is the whole machine, drawn around one of the clips above.
 
 # %% mystnb={"image": {"alt": "The framework: a clip becomes two spectrograms; each goes through its own trunk to a feature map and a head with logits; the two maps are pooled, stacked and classified by a third head, whose logits are distilled into the other two"}}
-ax = plots.framework(
+ax = figures.framework(
     waveforms[shown[0]], {name: spectrograms[name][0, 0].numpy() for name in params.representations}
 )
 # %% [markdown]
@@ -194,14 +195,14 @@ table = tables.collect([run, *branches.values()])[0]
 display(Markdown(table.to_markdown()))
 
 # %% mystnb={"image": {"alt": "Accuracy of the five classifiers with 95 percent intervals, chance, and the paper's figures"}}
-ax = plots.table_figure(table)
+ax = figures.table_figure(table)
 # %% [markdown]
 # Do not compare the two columns: other sounds, a network of a fraction of the size, a fraction of the
 # epochs. Compare the rows with each other, and with the width of their intervals.
 
 # %%
 ours = dict(zip(table.rows["Classifier"], table.rows["Ours"], strict=True))
-labels = [plots.label(name) for name in params.representations]
+labels = [figures.label(name) for name in params.representations]
 gains = ", ".join(f"{x} {ours[x + ' (KD)'] - ours[x]:+.1f} points" for x in labels)
 best = [name for name, value in ours.items() if value == max(ours.values())]
 low, high = (float(x) for x in table.rows["95 % interval"].iloc[-1].split(" to "))
@@ -243,12 +244,12 @@ wrong, right = (
     run.scores["fused"].argmax(1) == own["targets"],
 )
 example = int((wrong & right).argmax())
-figure, ax = plots.plt.subplots(figsize=(9, 3))
+figure, ax = figures.plt.subplots(figsize=(9, 3))
 for offset, (name, values, colour) in enumerate(
     [
-        (f"{plots.label(first)} alone", own[first][example], "0.7"),
-        (f"{plots.label(first)} (KD)", run.scores[first][example], plots.COLOURS[first]),
-        ("Fused", run.scores["fused"][example], plots.COLOURS["fused"]),
+        (f"{figures.label(first)} alone", own[first][example], "0.7"),
+        (f"{figures.label(first)} (KD)", run.scores[first][example], figures.COLOURS[first]),
+        ("Fused", run.scores["fused"][example], figures.COLOURS["fused"]),
     ]
 ):
     ax.bar(
@@ -262,10 +263,10 @@ ax.set(
     title=f"a test clip: {clips.classes[own['targets'][example]].replace('_', ' ')}",
 )
 ax.legend(frameon=False)
-plots.sns.despine()
+figures.sns.despine()
 
 # %%
-plots.players(
+figures.players(
     {"the clip": clips.read(int(split.test[example]), params.sample_rate)},
     sample_rate=params.sample_rate,
 )

@@ -48,12 +48,13 @@ import pandas as pd
 import torch
 from IPython.display import Markdown, display
 
-from fusionkd_lib import audio, experiment, features, plots, tables
+from fusionkd_book import figures
+from fusionkd_lib import audio, experiment, features, tables
 from fusionkd_lib.datasets import sonyc_labels, sonyc_ust, urban_synth, urbansound8k
 from fusionkd_lib.runs import project_root, write_json
 
-plt = plots.plt
-plots.use_style()
+plt = figures.plt
+figures.use_style()
 torch.set_num_threads(params.threads)
 
 # %% [markdown]
@@ -78,7 +79,7 @@ print(", ".join(clips.classes))
 
 # %%
 first = [int((targets == label).argmax()) for label in range(len(clips.classes))]
-plots.players(
+figures.players(
     {clips.classes[targets[i]].replace("_", " "): clips.read(i, params.sample_rate) for i in first},
     sample_rate=params.sample_rate,
 )
@@ -87,7 +88,9 @@ plots.players(
 frequencies = features.build_representations(params)["logmel"].frequencies
 figure, axes = plt.subplots(2, 5, figsize=(11, 4.2), sharex=True, sharey=True)
 for ax, i in zip(axes.flat, first, strict=True):
-    plots.show_spectrogram(spectrograms[i], frequencies=frequencies, seconds=params.duration, ax=ax)
+    figures.show_spectrogram(
+        spectrograms[i], frequencies=frequencies, seconds=params.duration, ax=ax
+    )
     ax.set(title=clips.classes[targets[i]].replace("_", " "))
     ax.label_outer()
 
@@ -106,7 +109,9 @@ for ax, i in zip(axes.flat, first, strict=True):
 horns = np.flatnonzero(targets == clips.classes.index("car_horn"))[:4]
 figure, axes = plt.subplots(1, 4, figsize=(11, 2.6), sharey=True)
 for ax, i in zip(axes, horns, strict=True):
-    plots.show_spectrogram(spectrograms[i], frequencies=frequencies, seconds=params.duration, ax=ax)
+    figures.show_spectrogram(
+        spectrograms[i], frequencies=frequencies, seconds=params.duration, ax=ax
+    )
     ax.set(title=clips.table["group"][i])
     ax.label_outer()
 
@@ -158,7 +163,7 @@ for y, ((_, split), values) in enumerate(scores.items()):
 ax.set_yticks(range(4), [f"{name}, {split}" for name, split in scores])
 ax.set(xlabel="accuracy in % (dots: the five folds)", xlim=(None, 100.5))
 ax.invert_yaxis()
-plots.sns.despine()
+figures.sns.despine()
 
 # %%
 means = {key: 100 * values.mean() for key, values in scores.items()}
@@ -325,7 +330,7 @@ figure, axes = plt.subplots(1, 2, figsize=(9, 3), sharey=True)
 for ax, key in zip(axes, ("clips by class", "recordings by class"), strict=True):
     ax.barh([name.replace("_", " ") for name in us8k[key]], us8k[key].values(), color="#0072B2")
     ax.set(xlabel=key.split()[0])
-    plots.sns.despine(ax=ax)
+    figures.sns.despine(ax=ax)
 axes[0].invert_yaxis()
 
 # %%
@@ -369,7 +374,7 @@ display(
 lengths = pd.DataFrame(us8k["clips by half second of length"]).T
 lengths.columns = [f"{x / 2:g} to {x / 2 + 0.5:g}" for x in range(8)]
 figure, ax = plt.subplots(figsize=(7, 3.4))
-plots.sns.heatmap(
+figures.sns.heatmap(
     100 * lengths.div(lengths.sum(axis=1), axis=0),
     annot=True,
     fmt=".0f",
@@ -379,7 +384,7 @@ plots.sns.heatmap(
     yticklabels=[name.replace("_", " ") for name in lengths.index],
 )
 ax.set(xlabel="length in s", title="% of the clips of a class")
-plots.sns.despine()
+figures.sns.despine()
 
 # %%
 display(
@@ -455,11 +460,11 @@ bars.barh(
     height=0.6,
 )
 bars.invert_yaxis()
-plots.sns.despine(ax=bars)
-plots.show_spectrogram(values, frequencies=frequencies, seconds=4.0, ax=ax)
+figures.sns.despine(ax=bars)
+figures.show_spectrogram(values, frequencies=frequencies, seconds=4.0, ax=ax)
 
 # %%
-plots.players({"the scene": scene}, sample_rate=params.sample_rate)
+figures.players({"the scene": scene}, sample_rate=params.sample_rate)
 
 # %% [markdown]
 # ## What a crowd hears
@@ -491,7 +496,7 @@ ax.set(ylabel="% of clips", ylim=(0, None))
 ax.tick_params(axis="x", rotation=25)
 ax.grid(axis="y", alpha=0.3)
 ax.legend(frameon=False)
-plots.sns.despine()
+figures.sns.despine()
 
 # %%
 rows = [

@@ -40,11 +40,12 @@ import numpy as np
 import torch
 from IPython.display import Markdown, display
 
-from fusionkd_lib import experiment, features, plots
+from fusionkd_book import figures
+from fusionkd_lib import experiment, features
 from fusionkd_lib.representations import build
 
-plt = plots.plt
-plots.use_style()
+plt = figures.plt
+figures.use_style()
 torch.set_num_threads(params.threads)
 modules = features.build_representations(params)
 rate, hop_length, n_fft = params.sample_rate, params.hop_length, params.n_fft
@@ -53,7 +54,7 @@ rate, hop_length, n_fft = params.sample_rate, params.hop_length, params.n_fft
 prepared = experiment.prepare(params)
 clips, targets = prepared.clips, prepared.clips.targets
 siren = clips.read(int((targets == clips.classes.index("siren")).argmax()), rate)
-plots.players({"a siren, synthesised": siren}, sample_rate=rate)
+figures.players({"a siren, synthesised": siren}, sample_rate=rate)
 
 # %% [markdown]
 # ## The short-time Fourier transform
@@ -263,17 +264,17 @@ display(
 figure, axes = plt.subplots(1, 3, figsize=(11, 3))
 for ax, (name, module) in zip(axes, modules.items(), strict=True):
     values = module(torch.from_numpy(siren)[None])[0, 0].numpy()
-    plots.show_spectrogram(
+    figures.show_spectrogram(
         values,
         frequencies=module.frequencies,
         seconds=params.duration,
         ax=ax,
-        title=plots.label(name),
+        title=figures.label(name),
     )
 
 # %%
 ends = ", ".join(
-    f"{plots.label(name)} at {module.frequencies[-1]:,.0f} Hz" for name, module in modules.items()
+    f"{figures.label(name)} at {module.frequencies[-1]:,.0f} Hz" for name, module in modules.items()
 )
 display(
     Markdown(
@@ -318,10 +319,10 @@ figure, axes = plt.subplots(1, 2, figsize=(10, 3.4))
 for name, (centre, bandwidth, duration) in measured.items():
     inside = (centre > 40) & (centre < 6000)
     axes[0].loglog(
-        centre[inside], bandwidth[inside], color=plots.COLOURS[name], label=plots.label(name)
+        centre[inside], bandwidth[inside], color=figures.COLOURS[name], label=figures.label(name)
     )
     axes[1].loglog(
-        centre[inside], 1000 * duration[inside], color=plots.COLOURS[name], lw=thick.get(name)
+        centre[inside], 1000 * duration[inside], color=figures.COLOURS[name], lw=thick.get(name)
     )
 ear = np.geomspace(40, 6000)
 axes[0].loglog(ear, 24.7 + ear / 9.26, ":", color="0.5", label="the ear (ERB)")
@@ -330,7 +331,7 @@ axes[0].set(
 )
 axes[1].set(xlabel="frequency (Hz)", ylabel="duration (ms)", title="how long a row hears a click")
 axes[0].legend(frameon=False)
-plots.sns.despine()
+figures.sns.despine()
 
 # %%
 at = {
@@ -339,7 +340,7 @@ at = {
     for hertz in (100, 3000)
 }
 told = [
-    f"{plots.label(n)} {at[n, f][0]:.0f} Hz and {at[n, f][1]:.0f} ms"
+    f"{figures.label(n)} {at[n, f][0]:.0f} Hz and {at[n, f][1]:.0f} ms"
     for f in (100, 3000)
     for n in modules
 ]
@@ -374,19 +375,19 @@ for name, module in modules.items():
     ax.plot(
         1000 * offsets / rate,
         level - level.max(),
-        color=plots.COLOURS[name],
+        color=figures.COLOURS[name],
         lw=thick.get(name),
-        label=plots.label(name),
+        label=figures.label(name),
     )
 ax.set(xlabel="position of the click after a frame's centre (ms)", ylabel="dB", ylim=(-80, 5))
 ax.legend(frameon=False)
-plots.sns.despine()
+figures.sns.despine()
 
 # %%
 display(
     Markdown(
         "The click loses "
-        + ", ".join(f"{x:.0f} dB in the {plots.label(n)}" for n, x in depth.items())
+        + ", ".join(f"{x:.0f} dB in the {figures.label(n)}" for n, x in depth.items())
         + "."
     )
 )
@@ -405,7 +406,7 @@ mystery = [
     int(np.flatnonzero(targets == clips.classes.index(name))[5])
     for name in ("drilling", "car_horn", "engine_idling", "children_playing")
 ]
-plots.players(
+figures.players(
     {letter: clips.read(i, rate) for letter, i in zip("ABCD", mystery, strict=True)},
     sample_rate=rate,
 )
@@ -414,13 +415,13 @@ plots.players(
 figure, axes = plt.subplots(3, 4, figsize=(11, 6), sharex=True)
 for row, (name, module) in zip(axes, modules.items(), strict=True):
     for ax, letter, i in zip(row, "ABCD", mystery, strict=True):
-        plots.show_spectrogram(
+        figures.show_spectrogram(
             prepared.data.spectrograms[name][i],
             frequencies=module.frequencies,
             seconds=params.duration,
             ax=ax,
         )
-        ax.set(title=f"{letter} · {plots.label(name)}", ylabel="Hz" if letter == "A" else "")
+        ax.set(title=f"{letter} · {figures.label(name)}", ylabel="Hz" if letter == "A" else "")
         ax.label_outer()
 
 # %%
@@ -458,7 +459,7 @@ recall = {
     name: [hits[targets == k].mean() for k in range(len(clips.classes))]
     for name, hits in right.items()
 }
-ax = plots.class_scores(recall, clips.classes, ylabel="recall")
+ax = figures.class_scores(recall, clips.classes, ylabel="recall")
 
 # %%
 share = {name: 100 * hits.mean() for name, hits in right.items()}
@@ -466,7 +467,7 @@ some = 100 * np.any(list(right.values()), axis=0).mean()
 display(
     Markdown(
         "Right: "
-        + ", ".join(f"{plots.label(name)} {x:.0f} %" for name, x in share.items())
+        + ", ".join(f"{figures.label(name)} {x:.0f} %" for name, x in share.items())
         + f". At least one of the three: **{some:.0f} %**, an upper bound for whoever always knows whom to believe."
     )
 )

@@ -66,10 +66,11 @@ params = notebook_params(globals())
 import torch
 from IPython.display import Audio, Markdown, display
 
-from fusionkd_lib import experiment, features, metrics, plots
+from fusionkd_book import figures
+from fusionkd_lib import experiment, features, metrics
 from fusionkd_lib.models import Normalise, n_parameters
 
-plots.use_style()
+figures.use_style()
 torch.set_num_threads(params.threads)
 name = params.branch or params.representations[0]
 
@@ -96,11 +97,11 @@ Audio(clips.read(int(example), params.sample_rate), rate=params.sample_rate)
 
 # %% mystnb={"image": {"alt": "Spectrogram of the clip that is played above"}}
 representation = features.build_representations(params)[name]
-ax = plots.show_spectrogram(
+ax = figures.show_spectrogram(
     data.spectrograms[name][example],
     frequencies=representation.frequencies,
     seconds=params.duration,
-    title=f"{plots.label(name)} of {clips.table['clip'].iloc[example]}",
+    title=f"{figures.label(name)} of {clips.table['clip'].iloc[example]}",
 )
 # %% [markdown]
 # ## The network
@@ -172,7 +173,7 @@ run = experiment.train_branch(params, name)
 
 # %% mystnb={"image": {"alt": "Training and validation loss by epoch"}}
 selected = next(iter(run.provenance["selected_epoch"].values()))
-ax = plots.learning_curve(run.history, selected=selected)
+ax = figures.learning_curve(run.history, selected=selected)
 # %% tags=["nbval-check-output"]
 print("loss fell:", bool(run.history["loss"].iloc[-1] < run.history["loss"].iloc[0]))
 
@@ -180,24 +181,24 @@ print("loss fell:", bool(run.history["loss"].iloc[-1] < run.history["loss"].iloc
 # ## What it gets wrong
 
 # %%
-scores, figures = run.scores, run.metrics[name]
+scores, results = run.scores, run.metrics[name]
 metric = "micro_auprc" if data.multi_label else "accuracy"
 low, high = metrics.bootstrap_interval(
     getattr(metrics, metric), scores["targets"], scores[name], scores["groups"]
 )
 display(
     Markdown(
-        f"On the {len(scores['clips'])} test clips of {clips.dataset} ({clips.status}) the {plots.label(name)} branch "
-        f"reaches **{100 * figures[metric]:.1f} %** {metric.replace('_', ' ')} (95 % interval over recordings: "
+        f"On the {len(scores['clips'])} test clips of {clips.dataset} ({clips.status}) the {figures.label(name)} branch "
+        f"reaches **{100 * results[metric]:.1f} %** {metric.replace('_', ' ')} (95 % interval over recordings: "
         f"{100 * low:.1f} to {100 * high:.1f})."
     )
 )
 
 # %% mystnb={"image": {"alt": "Errors by class on the test clips"}}
 if data.multi_label:
-    ax = plots.class_scores({name: figures["per_class_auprc"]}, clips.classes, ylabel="AUPRC")
+    ax = figures.class_scores({name: results["per_class_auprc"]}, clips.classes, ylabel="AUPRC")
 else:
-    ax = plots.confusion(metrics.confusion(scores["targets"], scores[name]), clips.classes)
+    ax = figures.confusion(metrics.confusion(scores["targets"], scores[name]), clips.classes)
 
 # %% [markdown]
 # Which two classes does it mix up most? Say why you would, too, before you look at their spectrograms

@@ -56,11 +56,12 @@ params = notebook_params(globals())
 import torch
 from IPython.display import Markdown, display
 
-from fusionkd_lib import experiment, losses, metrics, plots
+from fusionkd_book import figures
+from fusionkd_lib import experiment, losses, metrics
 from fusionkd_lib.models import FusionModule, n_parameters, tap_channels
 from fusionkd_lib.training import loss_terms
 
-plots.use_style()
+figures.use_style()
 torch.set_num_threads(params.threads)
 
 # %% [markdown]
@@ -136,7 +137,7 @@ run = experiment.train_fusion(params)
 # the distance between any two.
 
 # %% mystnb={"image": {"alt": "Cross-entropy terms, distillation terms and the ramped lambda by epoch"}}
-ax = plots.loss_terms(run.history)
+ax = figures.loss_terms(run.history)
 # %% tags=["nbval-check-output"]
 print("loss fell:", bool(run.history["ce_fused"].iloc[-1] < run.history["ce_fused"].iloc[0]))
 print("lambda reached", run.history["kd_weight"].iloc[-1], "of", params.kd_weight)
@@ -149,8 +150,8 @@ print("lambda reached", run.history["kd_weight"].iloc[-1], "of", params.kd_weigh
 
 # %%
 metric = "micro_auprc" if prepared.data.multi_label else "accuracy"
-rows = [(plots.label(name), name, parent) for name, parent in parents.items()]
-rows += [(f"{plots.label(name)} (KD)", name, run) for name in parents]
+rows = [(figures.label(name), name, parent) for name, parent in parents.items()]
+rows += [(f"{figures.label(name)} (KD)", name, run) for name in parents]
 rows += [("Fused classifier", "fused", run)]
 for row, name, source in rows:
     low, high = metrics.bootstrap_interval(
@@ -165,7 +166,7 @@ for row, name, source in rows:
 
 # %%
 gains = {name: run.metrics[name][metric] - parents[name].metrics[name][metric] for name in parents}
-told = ", ".join(f"{plots.label(name)} {100 * gain:+.1f} points" for name, gain in gains.items())
+told = ", ".join(f"{figures.label(name)} {100 * gain:+.1f} points" for name, gain in gains.items())
 display(
     Markdown(
         f"On {prepared.clips.dataset} ({prepared.clips.status}), one fold, one seed: {told}. The intervals above resample "
@@ -176,9 +177,9 @@ display(
 # %% mystnb={"image": {"alt": "Figure of each class before and after distillation"}}
 key = "per_class_auprc" if prepared.data.multi_label else "per_class_recall"
 first = params.representations[0]
-ax = plots.class_scores(
+ax = figures.class_scores(
     {
-        f"{plots.label(first)} alone": parents[first].metrics[first][key],
+        f"{figures.label(first)} alone": parents[first].metrics[first][key],
         first: run.metrics[first][key],
         "fused": run.metrics["fused"][key],
     },

@@ -25,10 +25,11 @@
 # %%
 from IPython.display import Markdown, display
 
-from fusionkd_lib import plots, tables
+from fusionkd_book import figures
+from fusionkd_lib import tables
 from fusionkd_lib.runs import outputs_root, project_root
 
-plots.use_style()
+figures.use_style()
 places = [project_root() / "outputs" / "reference", outputs_root() / "runs"]
 runs = {run.name: run for place in places for run in tables.find_runs(place)}
 found = tables.collect(runs.values())
@@ -77,7 +78,7 @@ display(
 
 # %% mystnb={"image": {"alt": "The rows of each table with their intervals, chance, and the paper's figures"}}
 for table in found:
-    ax = plots.table_figure(table)
+    ax = figures.table_figure(table)
 
 # %% [markdown]
 # ## Did distillation help?

@@ -33,15 +33,16 @@ import pandas as pd
 import torch
 from IPython.display import Markdown, display
 
-from fusionkd_lib import losses, plots, tables
+from fusionkd_book import figures
+from fusionkd_lib import losses, tables
 from fusionkd_lib.errors import InputError
 from fusionkd_lib.models import Branch, FusionModule, dead_channels, n_parameters, tap_channels
 from fusionkd_lib.representations import build
 from fusionkd_lib.runs import project_root
 from fusionkd_lib.trunks import build_trunk
 
-plt = plots.plt
-plots.use_style()
+plt = figures.plt
+figures.use_style()
 record = json.loads((project_root() / "outputs" / "reference" / "datasets.json").read_text())
 
 # %% [markdown]
@@ -157,7 +158,7 @@ for kind, values in curves.items():
 for ax, title in zip(axes, ("loss", "gradient, norm a clip"), strict=True):
     ax.set(xlabel="root mean square distance of the logits", title=title, ylim=(0, None))
 axes[0].legend(frameon=False)
-plots.sns.despine()
+figures.sns.despine()
 
 # %%
 ratio = (
@@ -194,7 +195,7 @@ weights = np.array([0.01 * losses.ramp(losses.ramp_progress(int(epoch), 100)) fo
 figure, ax = plt.subplots(figsize=(5.5, 2.6))
 ax.plot(epochs + 1, weights, color="0.3")
 ax.set(xlabel="epoch of the joint phase", ylabel="ramped lambda", ylim=(0, None))
-plots.sns.despine()
+figures.sns.despine()
 
 # %%
 display(
@@ -284,7 +285,7 @@ for ax, (data, part) in zip(axes, paper.groupby("Data", sort=False), strict=True
             (row.Alone, y),
             arrowprops={
                 "arrowstyle": "->",
-                "color": plots.COLOURS[row.Branch],
+                "color": figures.COLOURS[row.Branch],
                 "lw": 2,
                 "shrinkA": 0,
                 "shrinkB": 0,
@@ -292,10 +293,10 @@ for ax, (data, part) in zip(axes, paper.groupby("Data", sort=False), strict=True
         )
         ax.plot(row.Fused, y, "k|", ms=12, mew=2)
     ax.set_yticks(
-        range(len(part)), [f"{r.Table} · {plots.label(r.Branch)}" for r in part.itertuples()]
+        range(len(part)), [f"{r.Table} · {figures.label(r.Branch)}" for r in part.itertuples()]
     )
     ax.set(xlim=(paper["Alone"].min() - 1, 85), xlabel="%", title=data, ylim=(5.5, -0.5))
-    plots.sns.despine(ax=ax)
+    figures.sns.despine(ax=ax)
 title = figure.suptitle("alone → after distillation; the bar is the teacher", fontsize="medium")
 
 # %% [markdown]
@@ -304,7 +305,7 @@ title = figure.suptitle("alone → after distillation; the bar is the teacher", 
 # %%
 lost = paper[paper["Gain"] < 0]
 told = ", ".join(
-    f"{plots.label(r.Branch)} in Table {r.Table} ({r.Alone} → {r.KD} on {r.Data})"
+    f"{figures.label(r.Branch)} in Table {r.Table} ({r.Alone} → {r.KD} on {r.Data})"
     for r in lost.itertuples()
 )
 display(
@@ -321,7 +322,7 @@ display(
 above = paper[paper["KD"] > paper["Fused"]]
 below = paper[paper["Fused"] < paper["Alone"]]
 told = "; ".join(
-    f"{plots.label(r.Branch)} {r.KD} over {r.Fused} (Table {r.Table}, {r.Data})"
+    f"{figures.label(r.Branch)} {r.KD} over {r.Fused} (Table {r.Table}, {r.Data})"
     for r in above.itertuples()
 )
 display(
@@ -354,7 +355,7 @@ for data, pair in abstract.items():
 taught = paper.groupby(["Data", "Branch"])["KD"].agg(list).reset_index()
 same = taught[[len(set(values)) == 1 for values in taught["KD"]]]
 told = ", ".join(
-    f"{plots.label(r.Branch)} (KD) on {r.Data}: {' and '.join(map(str, r.KD))}"
+    f"{figures.label(r.Branch)} (KD) on {r.Data}: {' and '.join(map(str, r.KD))}"
     for r in same.itertuples()
 )
 display(

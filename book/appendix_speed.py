@@ -33,10 +33,11 @@ import pandas as pd
 import torch
 from IPython.display import Markdown, display
 
-from fusionkd_lib import plots, tables
+from fusionkd_book import figures
+from fusionkd_lib import tables
 from fusionkd_lib.runs import project_root
 
-plots.use_style()
+figures.use_style()
 paths = sorted((project_root() / "outputs" / "bench").glob("*.json"))
 records = {path.stem: json.loads(path.read_text()) for path in paths}
 
@@ -246,7 +247,7 @@ for name, record in records.items():
 # measured in a fresh process.)
 
 # %% mystnb={"image": {"alt": "Seconds and peak memory of an epoch by number of clips and of branches"}}
-figure, axes = plots.plt.subplots(2, 2, figsize=(8, 5), sharex="col")
+figure, axes = figures.plt.subplots(2, 2, figsize=(8, 5), sharex="col")
 for name, record in records.items():
     for column, (kind, costs) in zip(axes.T, record["growth"].items(), strict=True):
         numbers = [int(number) for number in costs]
@@ -261,7 +262,7 @@ for ax in axes[1]:
 axes[0, 0].set_ylabel("seconds an epoch")
 axes[1, 0].set_ylabel("peak MiB")
 axes[1, 0].legend(frameon=False, fontsize="small")
-plots.sns.despine()
+figures.sns.despine()
 
 # %% [markdown]
 # Ten seconds at 44.1 kHz make large pictures, and the paper's batch of 64 of them, for two branches, more

@@ -1,19 +1,27 @@
-"""The command line: ``fusionkd run | table | trace | book | tag | score | data``.
+"""The command line: ``fusionkd run | table | trace | tag | score | data``.
 
-Exit status: 0 done, 1 something handed in cannot be used (one sentence, no traceback), 2 usage.
+Exit status: 0 done, 1 something handed in cannot be used (one sentence, no traceback), 2 usage,
+130 stopped by Ctrl-C.
 """
+
+from __future__ import annotations
 
 import errno
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import click
 
-from fusionkd_lib.errors import InputError
+from fusionkd_lib.errors import InputError, Stopped
+
+if TYPE_CHECKING:
+    from fusionkd_lib.engine.batch import Outcome
+    from fusionkd_lib.engine.graph import Graph
+
+FILE = click.Path(exists=True, dir_okay=False)
 
 
 class Commands(click.Group):
@@ -25,6 +33,9 @@ class Commands(click.Group):
             super().invoke(ctx)
         except InputError as error:
             raise click.ClickException(str(error)) from None
+        except Stopped as stop:
+            click.echo(stop, err=True)
+            ctx.exit(130)
         except OSError as error:
             if error.errno == errno.EPIPE:  # whoever reads the output has seen enough
                 raise
@@ -40,87 +51,87 @@ def main() -> None:
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--dry-run", is_flag=True, help="Print what would run, and run nothing.")
 @click.option("--force", is_flag=True, help="Do again what is done.")
-@click.option("--scheduler", metavar="ADDRESS", help="Of a Dask cluster; else one is started here.")
-@click.option("--workers", type=click.IntRange(min=1), help="Runs at once on the local cluster.")
+@click.option("--scheduler", metavar="ADDRESS", help="Dask cluster to use; else this machine.")
+@click.option("--tls-ca", type=FILE, help="Certificate authority of a tls:// scheduler.")
+@click.option("--tls-cert", type=FILE, help="Your certificate for a tls:// scheduler.")
+@click.option("--tls-key", type=FILE, help="Your certificate's private key.")
+@click.option("--workers", type=click.IntRange(min=1), help="Runs at once on this machine.")
 def run(
     files: tuple[Path, ...],
     dry_run: bool,
     force: bool,
     scheduler: str | None,
     workers: int | None,
+    **tls: str | None,
 ) -> None:
-    """Train the branches and pairs that parameter FILES describe, as executed notebooks."""
-    from fusionkd_lib import graph as graphs
+    """Train the branches and pairs that parameter FILES describe, as executed notebooks.
+
+    Ctrl-C once stops after the epoch in progress, twice at once; the same command goes on.
+    """
+    from fusionkd_lib import engine
+    from fusionkd_lib.engine import graph as graphs
+
+    if any(tls.values()) and not (scheduler or "").startswith("tls://"):
+        raise click.UsageError("--tls-ca, --tls-cert and --tls-key need --scheduler tls://...")
+    graph = _plan(files)
+    if dry_run:
+        _print_plan(graph)
+        return
+    if force:
+        graphs.forget(graph)
+    if not graphs.unfinished(graph):
+        click.echo(f"All {len(graph)} nodes are done; --force does them again")
+        return
+    outcomes = engine.execute(graph, scheduler=scheduler, tls=tls, workers=workers)
+    _report(list(outcomes.values()))
+
+
+def _plan(files: Iterable[Path]) -> Graph:
+    """Return the graph of what parameter files describe; an error names the file it is in."""
+    from fusionkd_lib.engine import graph
     from fusionkd_lib.params import load_params
-    from fusionkd_lib.runs import outputs_root
-    from fusionkd_lib.tables import find_runs
 
     settings = []
     for file in files:
         settings += (found := load_params(file))
-        with _naming(file):
-            graphs.check(found)
-    graph = graphs.plan(settings)
-    if dry_run:
-        click.echo(graphs.describe(graph, find_runs(outputs_root() / "runs")))
-        for fault in _absent_clips(graphs.unfinished(graph).values()):
-            click.echo(f"cannot run yet: {fault}")
-        return
-    from fusionkd_lib import batch, watching
-
-    if force:
-        batch.forget(graph)
-    if not graphs.unfinished(graph):
-        click.echo(f"All {len(graph)} nodes are done; --force does them again.")
-        return
-    threads = min(params.threads for params in settings)
-    with (
-        batch.stop_file(),
-        batch.open_client(
-            scheduler,
-            threads=threads,
-            workers=workers,
-            device_bytes=graphs.device_bytes(graph),
-        ) as client,
-    ):
-        futures, outcomes = batch.submit(graph, client)
-        outcomes = watching.watch(futures, graph, outcomes)
-    _report(list(outcomes.values()))
+        try:
+            graph.check(found)
+        except InputError as error:
+            raise InputError(f"{file}: {error}") from None
+    return graph.plan(settings)
 
 
-def _absent_clips(nodes: Iterable) -> Iterator[str]:
-    """Say of each store that is to be filled, by what its clips cannot be read."""
+def _print_plan(graph: Graph) -> None:
+    """Say what would run, and what cannot run yet because its clips cannot be read."""
+    from fusionkd_lib.engine.graph import describe, unfinished
     from fusionkd_lib.experiment import open_clips
+    from fusionkd_lib.runs import outputs_root
+    from fusionkd_lib.tables import find_runs
 
-    for node in nodes:
+    click.echo(describe(graph, find_runs(outputs_root() / "runs")))
+    for node in unfinished(graph).values():
         try:
             if node.kind == "store":
                 open_clips(node.params)
         except InputError as error:
-            yield f"{node.name}: {error}"
+            click.echo(f"cannot run yet: {node.name}: {error}")
 
 
-@contextmanager
-def _naming(file: Path) -> Iterator[None]:
-    """Say of an error which file it is in."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"{file}: {error}") from None
-
-
-def _report(outcomes: list) -> None:
-    """Say what failed and where; exit with 1 unless everything is done."""
-    done = sum(outcome.status == "done" for outcome in outcomes)
+def _report(outcomes: list[Outcome]) -> None:
+    """Say what failed and where, or that the user stopped it, unless everything is done."""
+    n_done = sum(outcome.status == "done" for outcome in outcomes)
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
-    if done == len(outcomes):
-        return
     lines = "".join(f"\n  {outcome.name}: {outcome.message}" for outcome in failed)
-    rest = len(outcomes) - done - len(failed)
-    raise click.ClickException(
-        f"{len(failed)} of {len(outcomes)} failed, {rest} did not run; the same command goes on "
-        f"with these alone.{lines}"
-    )
+    if any(outcome.status == "stopped" for outcome in outcomes):
+        raise Stopped(
+            f"Stopped with {n_done} of {len(outcomes)} done; the same command goes on{lines}"
+        )
+    if failed:
+        n_left = len(outcomes) - n_done - len(failed)
+        raise click.ClickException(
+            f"{len(failed)} of {len(outcomes)} failed, {n_left} did not run; the same command goes "
+            f"on with these alone{lines}"
+        )
 
 
 @main.command()
@@ -133,12 +144,12 @@ def table(as_json: bool, runs: Path | None) -> None:
 
     root = runs or outputs_root() / "runs"
     found = tables.collect(tables.find_runs(root))
+    if not found:
+        raise InputError(f"{root} holds no finished pair: try fusionkd run params/quick/*.yaml")
     if as_json:
         click.echo(json.dumps([t.to_dict() for t in found], indent=1))
-    elif found:
-        click.echo("\n\n".join(t.to_markdown() for t in found))
     else:
-        raise InputError(f"{root} holds no finished pair: try fusionkd run params/quick/*.yaml")
+        click.echo("\n\n".join(t.to_markdown() for t in found))
 
 
 @main.command()
@@ -153,45 +164,6 @@ def trace(title: str, classifier: str, runs: Path | None) -> None:
     found = tables.find_runs(runs or outputs_root() / "runs")
     chain = tables.trace(tables.collect(found), found, title, classifier)
     click.echo(json.dumps(chain, indent=1))
-
-
-@main.group()
-def book() -> None:
-    """Make the book's chapters into notebooks and pages."""
-
-
-@book.command("notebooks")
-def book_notebooks() -> None:
-    """Write every chapter as .ipynb into outputs/notebooks."""
-    from fusionkd_lib import chapters
-    from fusionkd_lib.runs import outputs_root
-
-    for path in chapters.write_notebooks(outputs_root() / "notebooks"):
-        click.echo(path)
-
-
-@book.command("executed")
-@click.argument("names", nargs=-1)
-def book_executed(names: tuple[str, ...]) -> None:
-    """Execute every chapter, or those NAMED, and keep the copies that are committed."""
-    from fusionkd_lib import chapters
-    from fusionkd_lib.runs import project_root
-
-    for name in names or [source.stem for source in chapters.sources()]:
-        # In an outputs folder of its own: a copy shows no run that a reader's clone lacks.
-        with TemporaryDirectory() as outputs:
-            os.environ["FUSIONKD_OUTPUTS"] = outputs
-            click.echo(chapters.execute_copy(name, project_root() / "outputs" / "executed"))
-
-
-@book.command("tables")
-def book_tables() -> None:
-    """Execute chapter 05 over the finished runs and render it as a page."""
-    from fusionkd_lib import chapters
-    from fusionkd_lib.runs import outputs_root
-
-    path = chapters.execute_copy("05_the_tables", outputs_root() / "book")
-    click.echo(chapters.render(path))
 
 
 @main.command()
@@ -309,15 +281,3 @@ def data_check(context: click.Context, name: str, root: Path | None, as_json: bo
     report = archives.check(name, _root(name, root))
     click.echo(json.dumps(report.as_dict(), indent=1) if as_json else report)
     context.exit(0 if report.whole else 1)
-
-
-@book.command("reference")
-def book_reference() -> None:
-    """Keep the compact records of the finished runs, and show their first table in the README."""
-    from fusionkd_lib import chapters
-    from fusionkd_lib.runs import outputs_root, project_root
-
-    reference = project_root() / "outputs" / "reference"
-    for path in chapters.keep_reference(outputs_root() / "runs", reference):
-        click.echo(path)
-    chapters.write_readme(project_root() / "README.md", reference)

@@ -1,21 +1,20 @@
 """Batches: every store and run once, branches before pairs, a failure stops what needs it alone."""
 
 import errno
-import re
+import os
+import threading
 from collections import Counter
-from pathlib import Path
 from types import SimpleNamespace
 
-import nbformat
 import pytest
 from distributed import KilledWorker
 from nbclient.exceptions import DeadKernelError
 
-from fusionkd_lib import batch, chapters, graph
-from fusionkd_lib.errors import InputError
-from fusionkd_lib.graph import Graph, Node, plan, unfinished
+from fusionkd_lib.engine import batch, clusters, graph, notebooks
+from fusionkd_lib.engine.graph import Graph, Node, plan, unfinished
+from fusionkd_lib.errors import InputError, Stopped
 from fusionkd_lib.params import Params, make_params
-from fusionkd_lib.runs import COMPLETE, NOTEBOOK, STOP_FILE
+from fusionkd_lib.runs import COMPLETE, NOTEBOOK, STOP_FILE, outputs_root
 
 PAIRS = [["logmel", "gammatone"], ["logmel", "cqt"], ["gammatone", "cqt"]]
 
@@ -131,8 +130,22 @@ def test_forgotten_runs_are_done_again(pairs):
         if node.kind != "store":
             finish(node)
     assert unfinished(nodes) == {}
-    batch.forget(nodes)
+    graph.forget(nodes)
     assert unfinished(nodes).keys() == nodes.keys()
+
+
+@pytest.mark.parametrize("who", ["the command that executes it", "its training"])
+def test_a_run_is_not_forgotten_under_a_command_that_is_at_it(tiny, capsys, who):
+    *_, node = plan([tiny(representations=["logmel"])]).values()
+    finish(node)
+    forgetting = threading.Thread(target=graph.forget, args=({node.name: node},))
+    with node.notebook_held() if who == "the command that executes it" else node.run.held():
+        forgetting.start()
+        forgetting.join(timeout=0.3)
+        assert node.is_done
+    forgetting.join()
+    assert not node.run.folder.exists()
+    assert f": waiting for process {os.getpid()} on " in capsys.readouterr().out
 
 
 def test_a_description_tells_what_is_done_what_runs_and_what_is_shared(pairs):
@@ -168,26 +181,23 @@ def test_the_time_of_a_run_is_estimated_from_the_fastest_like_one(tiny):
     assert graph.estimate_seconds(fusion, runs[:3]) is None
 
 
-def test_what_is_stored_on_the_gpu_counts_too():
-    whole = make_params({"dataset": "urbansound8k"})
-    stored = whole.replace(store_on_device=True)
-    halved = stored.replace(store_dtype="float16")
-    alone, *others = (graph.device_bytes(plan([params])) for params in (whole, stored, halved))
-    n_values = 8732 * (128 + 128) * 345
-    assert [other - alone for other in others] == [4 * n_values, 2 * n_values]
-    synthetic = make_params({"store_on_device": True, "clips_per_class": 3})
-    assert graph.device_bytes(plan([synthetic])) - alone == 3 * 10 * 5 * 256 * 345 * 4
-
-
-@pytest.mark.parametrize(("gigabytes", "workers"), [(0, 8), (9, 8), (20, 4), (50, 1), (100, 1)])
-def test_so_many_runs_share_a_gpu_as_it_has_room_for(monkeypatch, gigabytes, workers):
-    monkeypatch.setattr(batch.os, "cpu_count", lambda: 16)
-    monkeypatch.setattr(batch.torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(batch.torch.cuda, "mem_get_info", lambda: (80 * 10**9, 81 * 10**9))
-    need = gigabytes * 10**9
-    assert batch.workers_that_fit(threads=2, device_bytes=need) == workers
-    monkeypatch.setattr(batch.torch.cuda, "is_available", lambda: False)
-    assert batch.workers_that_fit(threads=2, device_bytes=need) == 8
+@pytest.mark.parametrize(
+    ("gpu", "device", "threads", "workers"),
+    [
+        (False, "auto", [2], 8),
+        (False, "auto", [4, 2], 8),
+        (False, "auto", [32], 1),
+        (True, "auto", [2], 1),
+        (True, "cpu", [2], 8),
+    ],
+)
+def test_as_many_runs_at_once_as_sixteen_cores_or_one_gpu_allow(
+    tiny, monkeypatch, gpu, device, threads, workers
+):
+    monkeypatch.setattr(clusters.os, "cpu_count", lambda: 16)
+    monkeypatch.setattr(clusters.torch.cuda, "is_available", lambda: gpu)
+    nodes = plan([tiny(device=device, threads=number) for number in threads])
+    assert clusters.default_workers(nodes) == workers
 
 
 # Execution, without Dask: every piece of work is done where it is submitted
@@ -207,6 +217,8 @@ class Done:
 
 class HereAndNow:
     """A client whose one worker is this process."""
+
+    cluster = "inside this process"
 
     def scheduler_info(self, n_workers: int) -> dict:
         return {"workers": {}}
@@ -229,7 +241,6 @@ def executed(monkeypatch, tmp_path) -> list[str]:
     monkeypatch.setattr(
         batch, "load_spectrograms", lambda clips, params, root: names.append("store")
     )
-    # A worker takes over the environment of the command that it works for.
     monkeypatch.setenv(STOP_FILE, str(tmp_path / "stop"))
     return names
 
@@ -300,6 +311,42 @@ def test_a_full_disk_fails_its_run_with_the_way_out(tiny, executed, monkeypatch)
     assert "No space left on device: 'history.csv': free space" in outcome.message
 
 
+def test_a_worker_elsewhere_takes_over_where_the_command_was_given(tiny, executed, monkeypatch):
+    given = {"FUSIONKD_OUTPUTS": str(outputs_root()), STOP_FILE: os.environ[STOP_FILE]}
+    nodes, sent = plan([tiny(representations=["logmel"])]), []
+    monkeypatch.setattr(batch, "run_node", lambda node, parents, given: sent.append(given))
+    for cluster in ("inside this process", None):
+        monkeypatch.setattr(HereAndNow, "cluster", cluster)
+        batch.submit(nodes, HereAndNow())
+    assert sent == [{}, {}, given, given]
+    monkeypatch.undo()
+    monkeypatch.setenv(STOP_FILE, "another command's")
+    batch.run_node(next(iter(nodes.values())), [batch.Outcome("parent", "done")], given)
+    assert os.environ[STOP_FILE] == given[STOP_FILE]
+
+
+def test_a_cell_that_a_person_stopped_is_no_failure(tiny, executed, monkeypatch):
+    def stop(node: Node) -> None:
+        raise Stopped("stopped after epoch 3")
+
+    monkeypatch.setattr(batch, "execute", stop)
+    statuses = [o.status for o in outcomes(plan([tiny()])).values()]
+    assert statuses == ["done", "stopped", "stopped", "skipped"]
+
+
+def test_a_kernel_that_was_killed_to_stop_is_not_started_again(
+    tiny, executed, monkeypatch, tmp_path
+):
+    def die(node: Node) -> None:
+        executed.append(node.name)
+        (tmp_path / "stop").touch()
+        raise DeadKernelError("killed")
+
+    monkeypatch.setattr(batch, "execute", die)
+    *_, outcome = outcomes(plan([tiny(representations=["logmel"])])).values()
+    assert (outcome.status, executed) == ("stopped", ["store", outcome.name])
+
+
 def test_a_stop_is_no_failure(pairs, executed, tmp_path):
     (tmp_path / "stop").touch()
     statuses = [outcome.status for outcome in outcomes(plan(pairs)).values()]
@@ -332,22 +379,20 @@ def test_a_lost_worker_and_an_error_of_ours_are_told_as_outcomes():
     assert (outcome.status, outcome.message) == ("failed", "KeyError: 'fold'")
 
 
-# Notebooks
-
-
 @pytest.mark.parametrize("change", [{}, {"fusion": "conv", "threads": 3, "tap": -2, "fmax": 3e3}])
 def test_a_chapter_runs_with_exactly_the_nodes_parameters(tiny, monkeypatch, change):
     injected: dict[str, dict] = {}
 
-    def record(notebook, path, *, parameters):
+    def record(notebook, path, *, parameters, environment):
         cell = next(c for c in notebook.cells if "parameters" in c.metadata.get("tags", []))
         namespace: dict[str, object] = {}
         exec(cell.source, namespace)
         namespace.pop("__builtins__")
+        assert environment["OMP_NUM_THREADS"] == str(parameters["threads"])
         injected[path.parent.name] = make_params(namespace | parameters)
         path.write_text("{}")
 
-    monkeypatch.setattr(chapters, "execute", record)
+    monkeypatch.setattr(notebooks, "execute", record)
     nodes = plan([tiny(**change)])
     runs = {name: node for name, node in nodes.items() if node.kind != "store"}
     for node in runs.values():
@@ -355,48 +400,3 @@ def test_a_chapter_runs_with_exactly_the_nodes_parameters(tiny, monkeypatch, cha
         assert (node.run.folder / NOTEBOOK).exists()
         assert not (node.run.folder / f"partial-{NOTEBOOK}").exists()
     assert injected == {name: node.params for name, node in runs.items()}
-
-
-def notebook_of(*sources: str) -> nbformat.NotebookNode:
-    """Return a notebook of these cells, with the header of a chapter."""
-    notebook = chapters.read("03_branch_pretraining")
-    notebook.cells = [nbformat.v4.new_code_cell(source) for source in sources]
-    return notebook
-
-
-def test_a_cell_that_fails_is_named_with_its_notebook(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    notebook = notebook_of("x = 1", "raise ValueError('lr = 3 is wrong')", "y = 2")
-    path = tmp_path / "notebook.ipynb"
-    with pytest.raises(InputError, match=rf"cell 2 of {re.escape(str(path))}: ValueError: lr = 3"):
-        chapters.execute(notebook, path)
-    assert list(tmp_path.iterdir()) == [path]  # to look at what happened; and no sockets
-
-
-def test_kernels_that_start_at_the_same_time_speak_through_sockets_of_their_own(
-    tmp_path, monkeypatch
-):
-    folders = []
-
-    def record(notebook, path, *, parameters, progress_bar, config):
-        assert config.KernelManager.transport == "ipc"
-        folders.append(Path(config.KernelManager.ip).parent)
-        assert folders[-1].is_dir()
-        if len(folders) < 3:  # while this one runs, another one begins
-            chapters.execute(notebook, path)
-
-    monkeypatch.setattr(chapters.papermill, "execute_notebook", record)
-    chapters.execute(notebook_of("x = 1"), tmp_path / "notebook.ipynb")
-    assert len(set(folders)) == 3
-    assert not any(folder.exists() for folder in folders)
-
-
-def test_chapters_become_notebooks_that_papermill_can_fill(tmp_path):
-    paths = chapters.write_notebooks(tmp_path)
-    sources = sorted((Path(__file__).parents[1] / "book").glob("*.py"))
-    assert [path.stem for path in paths] == [source.stem for source in sources]
-    for name in batch.CHAPTERS.values():
-        notebook = nbformat.read(tmp_path / f"{name}.ipynb", as_version=4)
-        tags = [tag for cell in notebook.cells for tag in cell.metadata.get("tags", [])]
-        assert tags.count("parameters") == 1
-        assert notebook.metadata["kernelspec"]["language"] == "python"

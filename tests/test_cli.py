@@ -3,6 +3,9 @@
 import json
 import os
 import re
+import shutil
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,17 +14,18 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 import yaml
 from click.testing import CliRunner, Result
 
 from fusionkd_lib.cli import main
-from fusionkd_lib.graph import plan
+from fusionkd_lib.engine import clusters
+from fusionkd_lib.engine.graph import plan
 from fusionkd_lib.params import Params, load_params
 from fusionkd_lib.runs import NOTEBOOK, Run
 
-# A process of its own, as a person starts one: Dask's workers import what it was started with.
-COMMAND = "from fusionkd_lib.cli import main\nif __name__ == '__main__':\n    main()"
+COMMAND = "from fusionkd_lib.cli import main; main()"
 HEADS = {"logmel", "gammatone", "fused"}
 
 
@@ -30,15 +34,45 @@ def fusionkd(*arguments: object, outputs: Path | None = None) -> Result:
     return CliRunner().invoke(main, [str(a) for a in arguments], env=environment)
 
 
-def in_a_process(*arguments: object, outputs: Path) -> subprocess.CompletedProcess:
-    return subprocess.run(
+def start(*arguments: object, outputs: Path) -> psutil.Popen:
+    """Start the command as a person does, in a process of its own."""
+    return psutil.Popen(
         [sys.executable, "-c", COMMAND, *map(str, arguments)],
         env=os.environ | {"FUSIONKD_OUTPUTS": str(outputs)},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=600,
-        check=False,
     )
+
+
+def in_a_process(*arguments: object, outputs: Path) -> subprocess.CompletedProcess:
+    process = start(*arguments, outputs=outputs)
+    told = process.communicate(timeout=600)
+    return subprocess.CompletedProcess(process.args, process.returncode, *told)
+
+
+def family(process: psutil.Process) -> list[psutil.Process]:
+    """Return a process and its children; none where it has ended."""
+    try:
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def wait_for(folder: Path, what: str) -> None:
+    deadline = time.monotonic() + 120
+    while not list(folder.glob(what)):
+        assert time.monotonic() < deadline, f"no {what}"
+        time.sleep(0.05)
+
+
+def listening(process: psutil.Process) -> set[tuple]:
+    """Return the addresses that a process listens on, as the network sees them."""
+    try:
+        connections = process.net_connections(kind="inet")
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return set()
+    return {tuple(c.laddr) for c in connections if c.status == psutil.CONN_LISTEN}
 
 
 def write(path: Path, params: Params, **changes: object) -> Path:
@@ -55,7 +89,14 @@ class Batch:
         self.good = write(folder / "good.yaml", params.replace(epochs=1))
         bad = params.replace(epochs=1, lr=1e30, representations=["logmel"])
         self.bad = write(folder / "bad.yaml", bad)
-        self.first = in_a_process("run", self.good, self.bad, outputs=self.outputs)
+        process = start("run", self.good, self.bad, outputs=self.outputs)
+        self.n_processes, self.listening = 0, set()
+        while process.poll() is None:
+            processes = family(process)
+            self.n_processes = max(self.n_processes, len(processes))
+            self.listening |= {address for one in processes for address in listening(one)}
+            time.sleep(0.1)
+        self.first = subprocess.CompletedProcess([], process.returncode, *process.communicate())
 
     def runs(self, file: Path) -> list[Run]:
         """Return the runs that a parameter file asks for."""
@@ -156,34 +197,135 @@ def test_a_figure_is_traced_to_its_notebook(done):
     assert len(step["parents"]) == 2
 
 
-@pytest.fixture
-def cluster(tmp_path) -> Iterator[str]:
-    """Start a scheduler and two workers, as a person does on machines of their own."""
+# Who may have something run
+
+
+def test_nothing_listens_during_a_run_neither_the_command_nor_a_kernel(done):
+    assert done.n_processes >= 2
+    assert done.listening == set()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert server.getsockname() in listening(psutil.Process())  # we would have seen it
+
+
+def test_a_scheduler_inside_the_command_cannot_be_reached_from_outside():
+    ask = "import sys, distributed; distributed.Client(sys.argv[1], timeout='2s')"
+    with clusters.open_client(None, workers=2) as client:
+        assert client.submit(sum, [1, 2]).result() == 3
+        address = client.scheduler.address
+        assert address.startswith("inproc://")
+        assert listening(psutil.Process()) == set()
+        answer = subprocess.run(
+            [sys.executable, "-c", ask, address], capture_output=True, text=True
+        )
+    assert answer.returncode == 1
+    assert re.search(r"OSError|ValueError", answer.stderr)
+
+
+def certificate(folder: Path) -> dict[str, Path]:
+    """Make a key, and a certificate that vouches for itself, as Dask's options name them."""
+    folder.mkdir()
+    files = {"ca-file": folder / "cert.pem", "cert": folder / "cert.pem", "key": folder / "key.pem"}
+    if not shutil.which("openssl"):
+        pytest.skip("openssl is not installed")
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=fusionkd"]
+    command += ["-keyout", files["key"], "-out", files["cert"]]
+    subprocess.run(command, check=True, capture_output=True)
+    return files
+
+
+def options(files: dict[str, Path], *, ca: str) -> list[str]:
+    names = {"ca-file": f"--tls-{ca}", "cert": "--tls-cert", "key": "--tls-key"}
+    return [part for name, path in files.items() for part in (names[name], str(path))]
+
+
+@pytest.fixture(params=["tcp", "tls"])
+def cluster(tmp_path, request) -> Iterator[list[str]]:
+    """Start a scheduler and two workers, as a person does; return how a command reaches them."""
+    files = certificate(tmp_path / "ours") if request.param == "tls" else {}
     file, dask = tmp_path / "scheduler.json", [sys.executable, "-m", "dask"]
-    common = ["--scheduler-file", str(file), "--no-dashboard"]
+    common = ["--scheduler-file", str(file), "--no-dashboard", *options(files, ca="ca-file")]
+    common += ["--protocol", request.param, "--host", "127.0.0.1"]
     with ExitStack() as stack:
         for role in (["scheduler", "--port", "0"], *[["worker", "--nthreads", "1"]] * 2):
-            command = [*dask, role[0], *common, *role[1:], "--host", "127.0.0.1"]
-            silent = subprocess.DEVNULL
-            process = subprocess.Popen(command, cwd=tmp_path, stdout=silent, stderr=silent)
+            process = subprocess.Popen(
+                [*dask, role[0], *common, *role[1:]],
+                cwd=tmp_path,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
             stack.callback(process.wait)
             stack.callback(process.terminate)
-        deadline = time.monotonic() + 60
-        while not file.exists() and time.monotonic() < deadline:
-            time.sleep(0.1)
-        yield json.loads(file.read_text())["address"]
+        wait_for(tmp_path, file.name)
+        yield ["--scheduler", json.loads(file.read_text())["address"], *options(files, ca="ca")]
 
 
+WARNING = ": whoever reaches this port can run code as its user"
+
+
+@pytest.mark.parametrize("cluster", ["tcp"], indirect=True)
 @pytest.mark.slow
 def test_a_cluster_elsewhere_gives_the_tables_of_the_local_one(done, cluster, tmp_path):
-    answer = in_a_process("run", "--scheduler", cluster, done.good, outputs=tmp_path / "there")
+    answer = in_a_process("run", *cluster, done.good, outputs=tmp_path / "there")
     assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.splitlines()[0] == f"{cluster[1]}{WARNING}"
     tables = [
         fusionkd("table", "--json", "--runs", outputs / "runs").stdout
         for outputs in (done.outputs, tmp_path / "there")
     ]
     assert tables[0] == tables[1]
     assert len(json.loads(tables[0])[0]["rows"]) == 5
+
+
+@pytest.mark.parametrize("cluster", ["tls"], indirect=True)
+def test_a_tls_cluster_serves_who_holds_its_certificate_and_nobody_else(cluster, tmp_path, tiny):
+    file = write(tmp_path / "run.yaml", tiny(representations=["logmel"], epochs=1))
+    _, address, *ours = cluster
+    foreign = options(certificate(tmp_path / "foreign"), ca="ca")
+    for credentials in ([], foreign, [*ours[:2], *foreign[2:]]):
+        answer = fusionkd("run", "--scheduler", address, *credentials, file, outputs=tmp_path)
+        assert answer.exit_code == 1, answer.stdout
+        assert f"--scheduler {address}: no Dask scheduler answers there" in answer.stderr
+    assert fusionkd("run", *cluster, file, outputs=tmp_path).exit_code == 0
+    answer = fusionkd("run", *cluster, file, outputs=tmp_path / "there")
+    assert answer.exit_code == 0, answer.stderr
+    assert "(2/2)" in answer.stdout
+    assert WARNING not in answer.stdout
+
+
+# Ctrl-C
+
+
+def interrupt(tmp_path: Path, params: Params, *, times: int, what: str) -> tuple[str, float]:
+    """Press Ctrl-C so many times once a file exists; return what was told, and after how long."""
+    process = start("run", write(tmp_path / "run.yaml", params), outputs=tmp_path)
+    wait_for(tmp_path, what)
+    kernels, begun = family(process)[1:], time.monotonic()
+    for _ in range(times):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+    told = process.communicate(timeout=120)[1].strip()
+    seconds = time.monotonic() - begun
+    assert process.returncode == 130
+    assert psutil.wait_procs(kernels, timeout=5)[1] == []
+    assert not list(tmp_path.glob(".stop-*"))
+    return told, seconds
+
+
+def test_ctrl_c_begins_nothing_more_and_the_same_command_goes_on(tmp_path, tiny):
+    many = tiny(representations=["logmel"], clips_per_class=60, duration=4.0, epochs=1)
+    told, _ = interrupt(tmp_path, many, times=1, what="features/*.partial")
+    assert told == "Stopped with 1 of 2 done; the same command goes on"
+    answer = fusionkd("run", "--dry-run", tmp_path / "run.yaml", outputs=tmp_path)
+    assert answer.stdout.startswith("2 nodes, 2 to run")
+
+
+@pytest.mark.parametrize("what", ["features/*.partial", "runs/*/history.csv"])
+def test_ctrl_c_twice_stops_at_once(tmp_path, tiny, what):
+    ample = {"clips_per_class": 300, "duration": 4.0} if "partial" in what else {}
+    long = tiny(representations=["logmel"], epochs=100_000, **ample)
+    told, seconds = interrupt(tmp_path, long, times=2, what=what)
+    assert told.splitlines()[-1] == "Stopped at once; the same command goes on"
+    assert seconds < 15
 
 
 # Exit statuses
@@ -196,6 +338,9 @@ def test_a_cluster_elsewhere_gives_the_tables_of_the_local_one(done, cluster, tm
         (["run"], "Missing argument 'FILES...'"),
         (["run", "--workers", "0", "a.yaml"], "'--workers'"),
         (["run", "--fast", "a.yaml"], "No such option"),
+        (["run", "--tls-ca", "none.pem", "a.yaml"], "'none.pem' does not exist"),
+        (["run", "--tls-ca", __file__, "a.yaml"], "need --scheduler tls://"),
+        (["run", "--scheduler", "tcp://a:1", "--tls-key", __file__, "a.yaml"], "need --scheduler"),
         (["walk"], "No such command 'walk'"),
         (["table", "--runs"], "requires an argument"),
     ],
@@ -243,21 +388,19 @@ def test_outputs_that_cannot_be_written_are_exit_status_1(tmp_path, tiny):
     assert re.fullmatch(r"Error: .*Not a directory: '.*': free space, .*\n", answer.stderr)
 
 
-def test_without_runs_there_is_no_table_and_a_hint_and_as_plain_data_an_empty_list(tmp_path):
-    answer = fusionkd("table", "--runs", tmp_path)
-    assert answer.exit_code == 1
-    assert f"{tmp_path} holds no finished pair: try fusionkd run" in answer.stderr
-    answer = fusionkd("table", "--json", "--runs", tmp_path)
-    assert (answer.exit_code, json.loads(answer.stdout)) == (0, [])
+@pytest.mark.parametrize("options", [[], ["--json"]])
+@pytest.mark.parametrize("folder", [".", "missing"])
+def test_without_runs_there_is_no_table_but_a_hint(tmp_path, folder, options):
+    answer = fusionkd("table", *options, "--runs", tmp_path / folder)
+    assert (answer.exit_code, answer.stdout) == (1, "")
+    assert f"{tmp_path / folder} holds no finished pair: try fusionkd run" in answer.stderr
 
 
 def test_a_scheduler_that_is_not_there_is_named(tmp_path, tiny, monkeypatch):
-    from fusionkd_lib import batch
-
-    def refused(address: str, timeout: str) -> None:
+    def refused(address: str, timeout: str, security: None) -> None:
         raise OSError(f"nobody answers at {address} in {timeout}")
 
-    monkeypatch.setattr(batch, "Client", refused)
+    monkeypatch.setattr(clusters, "Client", refused)
     path = write(tmp_path / "run.yaml", tiny())
     answer = fusionkd("run", path, "--scheduler", "tcp://localhost:1")
     assert answer.exit_code == 1

@@ -15,7 +15,7 @@ from miniature import COARSE_TAGS, FINE_TAGS, make_sonyc_ust, make_urbansound8k
 
 from fusionkd_lib.cli import main
 from fusionkd_lib.datasets import urbansound8k
-from fusionkd_lib.graph import plan
+from fusionkd_lib.engine.graph import plan
 from fusionkd_lib.params import load_params
 
 PREDICTIONS = ("volunteer_vote_mean", "constant_half", "uniform_noise", "noisy_truth")

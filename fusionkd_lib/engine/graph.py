@@ -3,28 +3,15 @@
 Equal nodes of several files are one node: each store is filled once, each branch is trained once.
 """
 
+import shutil
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
-from fusionkd_lib.features import (
-    COMMON_SETTINGS,
-    SETTINGS,
-    build_representations,
-    clip_shape,
-    digest,
-)
+from fusionkd_lib.features import COMMON_SETTINGS, SETTINGS, build_representations, digest
 from fusionkd_lib.params import Params
-from fusionkd_lib.runs import DATASET_KEYS, NOTEBOOK, Run
-
-# Activations of MobileNetV2 in single precision for each pixel of a spectrogram, from 9.5 GB for a
-# pair at 128 x 345 in batches of 64; and what CUDA and its libraries take themselves.
-BYTES_A_PIXEL = 1700
-BYTES_OF_THE_DEVICE = 2**30
-# Of the whole datasets: UrbanSound8K's clips; SONYC-UST's train and validate splits.
-N_CLIPS = {"urbansound8k": 8732, "sonyc_ust": 2351 + 443}
+from fusionkd_lib.runs import DATASET_KEYS, NOTEBOOK, Run, held
 
 Graph = Mapping[str, "Node"]
 
@@ -66,6 +53,10 @@ class Node:
         return (
             self.kind != "store" and self.run.is_complete and (self.run.folder / NOTEBOOK).exists()
         )
+
+    def notebook_held(self) -> AbstractContextManager[None]:
+        """Keep other commands off the run's notebook; wait, and say for whom."""
+        return held(self.run.folder.parent / ".locks" / f"{self.name}.notebook")
 
 
 def check(settings: Iterable[Params]) -> None:
@@ -117,6 +108,14 @@ def unfinished(graph: Graph) -> dict[str, Node]:
     return stores | runs
 
 
+def forget(graph: Graph) -> None:
+    """Delete the runs of a graph, each once nobody is at it, so that they are done again."""
+    for node in graph.values():
+        if node.kind != "store":
+            with node.notebook_held(), node.run.held():
+                shutil.rmtree(node.run.folder, ignore_errors=True)
+
+
 def estimate_seconds(node: Node, past: Iterable[Run]) -> float | None:
     """Estimate a run's training time from the fastest like run of the past, if there is one.
 
@@ -134,35 +133,6 @@ def estimate_seconds(node: Node, past: Iterable[Run]) -> float | None:
         if run.provenance["kind"] == node.kind and setting(run.params) == setting(node.params)
     ]
     return min(rates) * node.n_epochs if rates else None
-
-
-def device_bytes(graph: Graph) -> int:
-    """Return about how much of a GPU's memory the largest run of a graph needs."""
-    runs = [node.params for node in graph.values() if node.kind == "fusion"]
-    runs = runs or [node.params for node in graph.values()]
-    return max(_device_bytes(params) for params in runs)
-
-
-def _device_bytes(params: Params) -> int:
-    modules = build_representations(params)
-    n_bins = [modules[name].n_bins for name in params.representations]
-    _, n_frames = clip_shape(params)
-    at_once = params.micro_batch or params.batch_size
-    pixels = at_once * max(n_bins) * n_frames * len(n_bins)
-    stored = _n_clips(params) * sum(n_bins) * n_frames * np.dtype(params.store_dtype).itemsize
-    return int(
-        BYTES_OF_THE_DEVICE
-        + pixels * max(params.width, 0.25) * BYTES_A_PIXEL
-        + (stored if params.store_on_device else 0)
-    )
-
-
-def _n_clips(params: Params) -> int:
-    synthetic = {
-        "urban_synth": 10 * params.clips_per_class * params.n_folds,
-        "urban_synth_scenes": params.n_scenes * params.n_folds,
-    }
-    return (N_CLIPS | synthetic)[params.dataset]
 
 
 def describe(graph: Graph, past: Iterable[Run]) -> str:

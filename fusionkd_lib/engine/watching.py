@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from fusionkd_lib.batch import Outcome, outcome_of
-from fusionkd_lib.graph import Graph, Node
+from fusionkd_lib.engine.batch import Outcome, outcome_of
+from fusionkd_lib.engine.graph import Graph, Node
 
 POLL_SECONDS = 0.5
 

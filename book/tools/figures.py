@@ -1,4 +1,4 @@
-"""Every figure that more than one chapter shows.
+"""The figures of the book, but for those that a chapter draws in a few lines of its own.
 
 Each function draws on the axes it is given, or on new ones, and returns them. Colours stand for the
 same representation in every figure.

@@ -1,0 +1,52 @@
+"""Publish the book: ``python -m fusionkd_book notebooks | executed | tables | reference``."""
+
+from tempfile import TemporaryDirectory
+
+import click
+
+from fusionkd_book import publish
+from fusionkd_lib.cli import Commands
+from fusionkd_lib.engine import notebooks
+from fusionkd_lib.runs import outputs_root, project_root
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Make the book's chapters into notebooks and pages."""
+
+
+@main.command("notebooks")
+def write_notebooks() -> None:
+    """Write every chapter as .ipynb into outputs/notebooks."""
+    for path in notebooks.write_notebooks(outputs_root() / "notebooks"):
+        click.echo(path)
+
+
+@main.command()
+@click.argument("names", nargs=-1)
+def executed(names: tuple[str, ...]) -> None:
+    """Execute every chapter, or those NAMED, and keep the copies that are committed."""
+    for name in names or [source.stem for source in notebooks.sources()]:
+        # In an outputs folder of its own: a copy shows no run that a reader's clone lacks.
+        with TemporaryDirectory() as outputs:
+            folder = project_root() / "outputs" / "executed"
+            click.echo(publish.execute_copy(name, folder, outputs=outputs))
+
+
+@main.command()
+def tables() -> None:
+    """Execute chapter 05 over the finished runs and render it as a page."""
+    click.echo(publish.render(publish.execute_copy("05_the_tables", outputs_root() / "book")))
+
+
+@main.command()
+def reference() -> None:
+    """Keep the compact records of the finished runs, and show their first table in the README."""
+    folder = project_root() / "outputs" / "reference"
+    for path in publish.keep_reference(outputs_root() / "runs", folder):
+        click.echo(path)
+    publish.write_readme(project_root() / "README.md", folder)
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m fusionkd_book")

@@ -1,0 +1,110 @@
+"""What readers see of the book: executed copies, pages, reference records, the README's table.
+
+The copies under ``outputs/executed/`` are written by `execute_copy` alone; readers see them on
+GitHub, and nbval compares with them.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import nbformat
+from nbconvert import HTMLExporter
+
+from fusionkd_book import figures
+from fusionkd_lib import tables
+from fusionkd_lib.engine.notebooks import execute, read
+from fusionkd_lib.errors import InputError
+
+MAX_BYTES = 1_000_000
+README_BEGINS, README_ENDS = "<!-- the table -->", "<!-- the end of the table -->"
+
+
+def execute_copy(name: str, folder: Path, *, outputs: Path | None = None) -> Path:
+    """Execute a chapter and keep a copy fit for the repository.
+
+    Parameters
+    ----------
+    name
+        The chapter.
+    folder
+        Of the copy.
+    outputs
+        Folder of the runs that the chapter sees, if not this project's.
+
+    Raises
+    ------
+    InputError
+        Where a cell fails, or the copy is larger than 1 MB.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.ipynb"
+    partial = path.with_suffix(".partial.ipynb")
+    environment = {"FUSIONKD_OUTPUTS": str(outputs)} if outputs else {}
+    notebook = clean(execute(read(name), partial, environment=environment))
+    partial.unlink()
+    text = nbformat.writes(notebook)
+    if len(text) > MAX_BYTES:
+        raise InputError(f"{path}: {len(text):,d} bytes executed: show fewer figures and sounds")
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Drop what differs from one execution to the next and tells a reader nothing."""
+    notebook.metadata = {"kernelspec": notebook.metadata["kernelspec"]}
+    for cell in notebook.cells:
+        kept = {key: cell.metadata[key] for key in ("tags", "mystnb") if cell.metadata.get(key)}
+        cell.metadata = kept
+        if cell.cell_type == "code":
+            cell.outputs = _one_stream(o for o in cell.outputs if o.get("name") != "stderr")
+    return notebook
+
+
+def _one_stream(outputs: Iterable[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """Join printed lines that arrived one by one."""
+    joined: list[nbformat.NotebookNode] = []
+    for output in outputs:
+        if joined and output.output_type == joined[-1].output_type == "stream":
+            joined[-1].text += output.text
+        else:
+            joined.append(output)
+    return joined
+
+
+def render(path: Path) -> Path:
+    """Write an executed notebook as one HTML page beside it."""
+    page, _ = HTMLExporter().from_filename(str(path))
+    path.with_suffix(".html").write_text(page, encoding="utf-8")
+    return path.with_suffix(".html")
+
+
+def keep_reference(runs: Path, reference: Path) -> list[Path]:
+    """Copy the compact records of finished runs into the repository's reference folder."""
+    return [run.copy_records(reference) for run in tables.find_runs(runs)]
+
+
+def write_readme(readme: Path, reference: Path) -> None:
+    """Put the first reference table and its figure into the README, between its two marks.
+
+    Raises
+    ------
+    InputError
+        Where the README has lost its marks, or there is no reference table.
+    """
+    before, mark, rest = readme.read_text(encoding="utf-8").partition(README_BEGINS)
+    _, end_mark, after = rest.partition(README_ENDS)
+    if not (mark and end_mark):
+        raise InputError(
+            f"{readme}: no marks for the table: put back {README_BEGINS} {README_ENDS}"
+        )
+    found = tables.collect(tables.find_runs(reference))
+    found = [table for table in found if table.params.dataset == "urbansound8k"]
+    if not found:
+        raise InputError(f"{reference}: no reference runs: run params/sample/urbansound8k.yaml")
+    figures.use_style()
+    figure = reference / "table.svg"
+    figures.table_figure(found[0]).figure.savefig(figure)
+    alt = f"{found[0].title}: each classifier with its interval, beside the paper"
+    picture = f"![{alt}]({figure.relative_to(readme.parent).as_posix()})"
+    block = f"{mark}\n{picture}\n\n{found[0].to_markdown()}\n{end_mark}"
+    readme.write_text(before + block + after, encoding="utf-8")

@@ -1,0 +1,116 @@
+"""Where runs are done: inside this process, or on a Dask cluster of one's own.
+
+The cluster inside this process is threads, which fill stores and wait for kernels. The processes
+that Dask would start listen on a port, and run whatever code comes through it as the user; threads
+speak through memory, and nothing listens.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import psutil
+import torch
+from distributed import Client, Scheduler, Security, SpecCluster, Worker
+
+from fusionkd_lib.engine.graph import Graph
+from fusionkd_lib.errors import InputError
+
+GPU = "gpu"
+LOCAL = {"protocol": "inproc://", "dashboard": False}
+
+
+def open_client(
+    scheduler: str | None, *, workers: int, tls: Mapping[str, str | None] | None = None
+) -> AbstractContextManager[Client]:
+    """Connect to a Dask scheduler, or start a cluster inside this process.
+
+    Parameters
+    ----------
+    scheduler
+        Address such as ``tcp://host:8786`` or ``tls://host:8786``.
+    workers
+        Runs at once of the cluster inside this process.
+    tls
+        Files of a ``tls://`` scheduler: ``tls_ca``, ``tls_cert``, ``tls_key``; Dask's own
+        configuration has those that are left out.
+
+    Raises
+    ------
+    InputError
+        Where nobody answers at the address, or not to these certificates.
+    """
+    return _connect(scheduler, tls or {}) if scheduler else _local_client(workers)
+
+
+def default_workers(graph: Graph) -> int:
+    """Return how many runs this machine does at once: one on a GPU, else as its cores allow."""
+    settings = [node.params for node in graph.values()]
+    if torch.cuda.is_available() and any(params.device != "cpu" for params in settings):
+        return 1
+    return max(1, (os.cpu_count() or 1) // min(params.threads for params in settings))
+
+
+def _connect(scheduler: str, tls: Mapping[str, str | None]) -> Client:
+    try:
+        client = Client(scheduler, timeout="10s", security=_security(scheduler, tls))
+    except (OSError, ValueError, TypeError) as error:  # TypeError: TLS without certificates
+        raise InputError(
+            f"--scheduler {scheduler}: no Dask scheduler answers there ({error}): start one with "
+            "dask scheduler, see to the certificates of a tls:// one, or leave the option out"
+        ) from None
+    if client.dashboard_link:
+        print(f"Dask's dashboard: {client.dashboard_link}", flush=True)
+    return client
+
+
+def _security(scheduler: str, tls: Mapping[str, str | None]) -> Security | None:
+    if not scheduler.startswith("tls://"):
+        print(f"{scheduler}: whoever reaches this port can run code as its user", flush=True)
+        return None
+    names = {"tls_ca": "tls_ca_file", "tls_cert": "tls_client_cert", "tls_key": "tls_client_key"}
+    given = {name: str(tls[key]) for key, name in names.items() if tls.get(key)}
+    return Security(require_encryption=True, **given)
+
+
+class Unheard:
+    """Without the server of web pages that Dask starts even where there is no dashboard."""
+
+    def start_http_server(self, *arguments: Any, **options: Any) -> None:
+        """Start nothing."""
+
+
+class LocalScheduler(Unheard, Scheduler):
+    """A scheduler in this process."""
+
+
+class LocalWorker(Unheard, Worker):
+    """A worker in this process: one thread, which can be left behind but not stopped."""
+
+    async def close(self, timeout: float = 3, **options: Any) -> str | None:
+        """Close, with little patience for what is under way."""
+        return await super().close(timeout=timeout, **options)
+
+
+@contextmanager
+def _local_client(workers: int) -> Iterator[Client]:
+    # Memory is the kernels', which Dask does not see.
+    options = LOCAL | {"nthreads": 1, "memory_limit": 0}
+    if torch.cuda.is_available():
+        options["resources"] = {GPU: 1}
+    with (
+        SpecCluster(
+            scheduler={"cls": LocalScheduler, "options": LOCAL | {"port": 0}},
+            workers={i: {"cls": LocalWorker, "options": options} for i in range(workers)},
+            silence_logs="CRITICAL",
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        try:
+            yield client
+        except KeyboardInterrupt:
+            # Kernels have sessions of their own, which Ctrl-C does not reach.
+            for kernel in psutil.Process().children():
+                kernel.kill()
+            raise
