@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fusionkd_lib.catalogue import DATASETS
 from fusionkd_lib.errors import InputError, Stopped
 
 if TYPE_CHECKING:
     from fusionkd_lib.engine.batch import Outcome
     from fusionkd_lib.engine.graph import Graph
+    from fusionkd_lib.records import Record
 
 FILE = click.Path(exists=True, dir_okay=False)
 
@@ -104,15 +106,15 @@ def _plan(files: Iterable[Path]) -> Graph:
 def _print_plan(graph: Graph) -> None:
     """Say what would run, and what cannot run yet because its clips cannot be read."""
     from fusionkd_lib.engine.graph import describe, unfinished
-    from fusionkd_lib.experiment import open_clips
-    from fusionkd_lib.runs import outputs_root
-    from fusionkd_lib.tables import find_runs
+    from fusionkd_lib.experiment import clips_of
+    from fusionkd_lib.runs import find_records, runs_root
 
-    click.echo(describe(graph, find_runs(outputs_root() / "runs")))
+    past, _ = find_records(runs_root())
+    click.echo(describe(graph, past))
     for node in unfinished(graph).values():
         try:
             if node.kind == "store":
-                open_clips(node.params)
+                clips_of(node.params)
         except InputError as error:
             click.echo(f"cannot run yet: {node.name}: {error}")
 
@@ -137,13 +139,13 @@ def _report(outcomes: list[Outcome]) -> None:
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print plain data.")
 @click.option("--runs", type=click.Path(path_type=Path), help="Folder of runs; else this book's.")
-def table(as_json: bool, runs: Path | None) -> None:
-    """Print Tables I to III over the finished runs."""
+@click.pass_context
+def table(context: click.Context, as_json: bool, runs: Path | None) -> None:
+    """Print Tables I to III over the finished runs; exit status 1 where one is damaged."""
     from fusionkd_lib import tables
-    from fusionkd_lib.runs import outputs_root
 
-    root = runs or outputs_root() / "runs"
-    found = tables.collect(tables.find_runs(root))
+    records, root = _records(context, runs)
+    found = tables.collect(records)
     if not found:
         raise InputError(f"{root} holds no finished pair: try fusionkd run params/quick/*.yaml")
     if as_json:
@@ -152,17 +154,29 @@ def table(as_json: bool, runs: Path | None) -> None:
         click.echo("\n\n".join(t.to_markdown() for t in found))
 
 
+def _records(context: click.Context, runs: Path | None) -> tuple[list[Record], Path]:
+    """Return the records to use and their folder; name those that are damaged, and exit with 1."""
+    from fusionkd_lib.runs import find_records, runs_root
+
+    records, faults = find_records(runs or runs_root())
+    for fault in faults:
+        click.echo(f"Error: {fault}", err=True)
+    if faults:
+        context.call_on_close(lambda: context.exit(1))
+    return records, runs or runs_root()
+
+
 @main.command()
 @click.argument("title")
 @click.argument("classifier")
 @click.option("--runs", type=click.Path(path_type=Path), help="Folder of runs; else this book's.")
-def trace(title: str, classifier: str, runs: Path | None) -> None:
-    """Print where a figure comes from: fusionkd trace "Table I" "Log-mel (KD)"."""
+@click.pass_context
+def trace(context: click.Context, title: str, classifier: str, runs: Path | None) -> None:
+    """Print where a number comes from: fusionkd trace "Table I" "Log-mel (KD)"."""
     from fusionkd_lib import tables
-    from fusionkd_lib.runs import outputs_root
 
-    found = tables.find_runs(runs or outputs_root() / "runs")
-    chain = tables.trace(tables.collect(found), found, title, classifier)
+    records, _ = _records(context, runs)
+    chain = tables.trace_row(tables.collect(records), records, title, classifier)
     click.echo(json.dumps(chain, indent=1))
 
 
@@ -233,7 +247,8 @@ class DatasetName(click.Choice):
         return super().convert(value.replace("_", "-"), param, ctx).replace("-", "_")
 
 
-DATASET = DatasetName(["urbansound8k", "sonyc-ust"], case_sensitive=False)
+ON_DISK = [name.replace("_", "-") for name, entry in DATASETS.items() if entry.folder]
+DATASET = DatasetName(ON_DISK, case_sensitive=False)
 
 
 def root_option(what: str) -> Callable:
@@ -246,12 +261,10 @@ def root_option(what: str) -> Callable:
 
 
 def _root(name: str, root: Path | None) -> Path:
-    from fusionkd_lib.params import DATA_FOLDERS
-
     home = os.environ.get("FUSIONKD_DATA")
     if root is None and not home:
         raise click.UsageError("give --root, or set FUSIONKD_DATA to the folder of the datasets")
-    return root or Path(home) / DATA_FOLDERS[name]
+    return root or Path(home) / DATASETS[name].folder
 
 
 @data.command("fetch")

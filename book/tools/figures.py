@@ -17,16 +17,11 @@ from IPython.display import HTML
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
 
-from fusionkd_lib.tables import LABELS, Table
+from fusionkd_lib import catalogue
+from fusionkd_lib.tables import Table
 
-# Okabe and Ito's palette, told apart by colour-blind readers too.
-COLOURS = {
-    "logmel": "#0072B2",
-    "cqt": "#D55E00",
-    "gammatone": "#009E73",
-    "stft": "#CC79A7",
-    "fused": "#000000",
-}
+COLOURS = {name: entry.colour for name, entry in catalogue.REPRESENTATIONS.items()}
+COLOURS[catalogue.FUSED] = "#000000"
 FLOOR = 80  # dB shown below the loudest point of a spectrogram
 
 
@@ -44,7 +39,8 @@ def use_style() -> None:
 
 def label(name: str) -> str:
     """Return what a figure calls a representation or the fused classifier."""
-    return LABELS.get(name, name[:1].upper() + name[1:])
+    known = name in catalogue.REPRESENTATIONS
+    return catalogue.label(name) if known else name[:1].upper() + name[1:]
 
 
 def show_spectrogram(
@@ -152,20 +148,19 @@ def class_scores(
 
 
 def table_figure(table: Table, *, ax: Axes | None = None) -> Axes:
-    """Show the rows of a table with their intervals, and the paper's figures as open diamonds."""
+    """Show the rows of a table with their intervals, and the paper's values as open diamonds."""
     ax = ax or plt.subplots(figsize=(6.5, 2.6))[1]
-    rows = table.rows.iloc[::-1].reset_index(drop=True)
-    paper = next(column for column in rows if column.startswith("Paper"))
-    for y, row in rows.iterrows():
-        if not row["runs"]:  # a parent that is not there
-            continue
-        low, high = (float(x) for x in row["95 % interval"].split(" to "))
-        ax.plot([low, high], [y, y], color=COLOURS[row["head"]], alpha=0.5)
-        ax.plot(row["Ours"], y, "o", color=COLOURS[row["head"]])
-    ax.plot(rows[paper].astype(float), rows.index, "D", mfc="none", color="0.6", label=paper)
-    ax.axvline(rows["chance"].iloc[0], color="0.8", ls=":", label="chance")
-    ax.set_yticks(rows.index, rows["Classifier"])
-    ax.set(xlabel=table.title.split(" · ")[-1], title=" · ".join(table.title.split(" · ")[:2]))
+    rows = table.rows[::-1]
+    for y, row in enumerate(rows):
+        if row.ours is not None:  # else a parent that is not there
+            ax.plot([row.low, row.high], [y, y], color=COLOURS[row.head], alpha=0.5)
+            ax.plot(row.ours, y, "o", color=COLOURS[row.head])
+    paper = [np.nan if row.paper is None else row.paper for row in rows]
+    told = f"Paper ({table.paper_data})"
+    ax.plot(paper, range(len(rows)), "D", mfc="none", color="0.6", label=told)
+    ax.axvline(table.chance, color="0.8", ls=":", label="chance")
+    ax.set_yticks(range(len(rows)), [row.classifier for row in rows])
+    ax.set(xlabel=table.measured, title=f"Table {table.numeral} · {table.params.pair}")
     ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")
     sns.despine(ax=ax)
     return ax

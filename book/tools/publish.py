@@ -14,6 +14,7 @@ from fusionkd_book import figures
 from fusionkd_lib import tables
 from fusionkd_lib.engine.notebooks import execute, read
 from fusionkd_lib.errors import InputError
+from fusionkd_lib.runs import find_records
 
 MAX_BYTES = 1_000_000
 README_BEGINS, README_ENDS = "<!-- the table -->", "<!-- the end of the table -->"
@@ -80,7 +81,7 @@ def render(path: Path) -> Path:
 
 def keep_reference(runs: Path, reference: Path) -> list[Path]:
     """Copy the compact records of finished runs into the repository's reference folder."""
-    return [run.copy_records(reference) for run in tables.find_runs(runs)]
+    return [record.copy(reference) for record in find_records(runs)[0]]
 
 
 def write_readme(readme: Path, reference: Path) -> None:
@@ -97,8 +98,8 @@ def write_readme(readme: Path, reference: Path) -> None:
         raise InputError(
             f"{readme}: no marks for the table: put back {README_BEGINS} {README_ENDS}"
         )
-    found = tables.collect(tables.find_runs(reference))
-    found = [table for table in found if table.params.dataset == "urbansound8k"]
+    records, _ = find_records(reference)
+    found = [t for t in tables.collect(records) if t.params.dataset == "urbansound8k"]
     if not found:
         raise InputError(f"{reference}: no reference runs: run params/sample/urbansound8k.yaml")
     figures.use_style()

@@ -22,8 +22,7 @@ from fusionkd_lib.engine import notebooks
 from fusionkd_lib.engine.clusters import GPU
 from fusionkd_lib.engine.graph import Graph, Node, unfinished
 from fusionkd_lib.errors import InputError, Stopped
-from fusionkd_lib.experiment import open_clips
-from fusionkd_lib.features import load_spectrograms
+from fusionkd_lib.experiment import clips_of, spectrograms_of
 from fusionkd_lib.params import Params
 from fusionkd_lib.runs import NOTEBOOK, STOP_FILE, outputs_root
 
@@ -53,7 +52,7 @@ def run_node(node: Node, parents: Sequence[Outcome], environment: Mapping[str, s
     try:
         _refuse_if_stopped()
         if node.kind == "store":
-            load_spectrograms(open_clips(node.params), node.params, outputs_root() / "features")
+            spectrograms_of(node.params, clips_of(node.params))
         else:
             _execute_again_if_the_kernel_dies(node)
     except Stopped:

@@ -9,9 +9,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
 
-from fusionkd_lib.features import COMMON_SETTINGS, SETTINGS, build_representations, digest
+from fusionkd_lib import experiment
+from fusionkd_lib.catalogue import DATASETS, REPRESENTATIONS
 from fusionkd_lib.params import Params
-from fusionkd_lib.runs import DATASET_KEYS, NOTEBOOK, Run, held
+from fusionkd_lib.records import Record
+from fusionkd_lib.runs import NOTEBOOK, Run, settle
+from fusionkd_lib.storage import digest, held
 
 Graph = Mapping[str, "Node"]
 
@@ -62,7 +65,7 @@ class Node:
 def check(settings: Iterable[Params]) -> None:
     """Refuse what could not even begin, such as a CQT above Nyquist."""
     for params in settings:
-        build_representations(params)
+        experiment.representations_of(params)
 
 
 def plan(settings: Iterable[Params]) -> Graph:
@@ -73,7 +76,7 @@ def plan(settings: Iterable[Params]) -> Graph:
     InputError
         Where a run could not even begin, such as a CQT above Nyquist.
     """
-    settings = list(settings)
+    settings = [settle(params) for params in settings]
     check(settings)
     stores, branches, fusions = {}, {}, {}
     for params in settings:
@@ -95,9 +98,10 @@ def plan(settings: Iterable[Params]) -> Graph:
 
 def _store_name(params: Params) -> str:
     """Name what the spectrograms of a run depend on, whichever of them it reads."""
-    keys = {"dataset", "data_root", "data_folder", "data_status", "allow_partial"}
-    keys |= {*COMMON_SETTINGS, *DATASET_KEYS[params.dataset]}.union(*SETTINGS.values())
-    return f"store-{params.dataset}-{digest(params.model_dump(include=keys))[:8]}"
+    keys = {"dataset", "data_root", "data_folder", *DATASETS[params.dataset].settings}
+    keys = keys.union(*(entry.settings for entry in REPRESENTATIONS.values()))
+    content = [params.model_dump(include=keys), vars(experiment.clip_format(params))]
+    return f"store-{params.dataset}-{digest(content)[:8]}"
 
 
 def unfinished(graph: Graph) -> dict[str, Node]:
@@ -116,7 +120,7 @@ def forget(graph: Graph) -> None:
                 shutil.rmtree(node.run.folder, ignore_errors=True)
 
 
-def estimate_seconds(node: Node, past: Iterable[Run]) -> float | None:
+def estimate_seconds(node: Node, past: Iterable[Record]) -> float | None:
     """Estimate a run's training time from the fastest like run of the past, if there is one.
 
     Alike are runs of the same kind, dataset, trunk and width; the time goes with the epochs.
@@ -124,18 +128,18 @@ def estimate_seconds(node: Node, past: Iterable[Run]) -> float | None:
 
     def setting(params: Params) -> tuple:
         alike = (params.dataset, params.trunk, params.width, params.sample_rate, params.duration)
-        machine = (params.threads, params.precision, params.fast_layers)
+        machine = (params.threads, params.shortcuts)
         return (*alike, *machine, params.clips_per_class, params.n_scenes)
 
     rates = [
-        run.provenance["training_seconds"] / len(run.history)
+        run.provenance.training_seconds / len(run.history)
         for run in past
-        if run.provenance["kind"] == node.kind and setting(run.params) == setting(node.params)
+        if run.provenance.kind == node.kind and setting(run.params) == setting(node.params)
     ]
     return min(rates) * node.n_epochs if rates else None
 
 
-def describe(graph: Graph, past: Iterable[Run]) -> str:
+def describe(graph: Graph, past: Iterable[Record]) -> str:
     """Return what is done, what will run, what is shared, and about how long it will take."""
     past, lines, seconds = list(past), [], []
     todo = unfinished(graph)
