@@ -57,10 +57,8 @@ epochs = 8
 joint_epochs = 5
 batch_size = 16
 lr = 0.01
-precision = "float32"
 threads = 1  # a network as small as this one gains nothing from a second
-channels_last = True
-fused_optimizer = True
+shortcuts = ["channels_last", "fused_optimizer", "reuse_memory"]  # faster on a processor
 
 # %%
 from fusionkd_lib.params import notebook_params
@@ -72,7 +70,7 @@ import torch
 from IPython.display import Markdown, display
 
 from fusionkd_book import figures
-from fusionkd_lib import experiment, features, tables
+from fusionkd_lib import experiment, tables
 from fusionkd_lib.models import n_parameters
 from fusionkd_lib.representations import compute
 
@@ -124,7 +122,7 @@ figures.players(
 # - **gammatone** imitates the filters of the inner ear.
 
 # %% tags=["nbval-check-output"]
-three = features.build_representations(
+three = experiment.representations_of(
     params.replace(representations=["logmel", "cqt", "gammatone"])
 )
 batch = torch.stack([torch.from_numpy(x) for x in waveforms.values()])
@@ -201,16 +199,16 @@ ax = figures.table_figure(table)
 # epochs. Compare the rows with each other, and with the width of their intervals.
 
 # %%
-ours = dict(zip(table.rows["Classifier"], table.rows["Ours"], strict=True))
+ours = {row.classifier: row.ours for row in table.rows}
 labels = [figures.label(name) for name in params.representations]
 gains = ", ".join(f"{x} {ours[x + ' (KD)'] - ours[x]:+.1f} points" for x in labels)
 best = [name for name, value in ours.items() if value == max(ours.values())]
-low, high = (float(x) for x in table.rows["95 % interval"].iloc[-1].split(" to "))
+fused = table.row("fused")
 display(
     Markdown(
         f"Highest of the five: **{' and '.join(best)}**. After the joint phase: {gains}. The test fold has "
-        f"{len(run.scores['clips'])} clips of {len(set(run.scores['groups']))} recordings, so that the fused classifier's "
-        f"interval is {high - low:.0f} points wide; chance is {table.rows['chance'].iloc[-1]:.0f} %."
+        f"{len(run.test.clips)} clips of {len(set(run.test.groups))} recordings, so that the fused classifier's "
+        f"interval is {fused.high - fused.low:.0f} points wide; chance is {table.chance:.0f} %."
     )
 )
 
@@ -238,16 +236,16 @@ for what, network in (("branch alone", alone), ("branch (KD)", taught), ("fused"
 
 # %% mystnb={"image": {"alt": "Probabilities of the ten classes for one test clip, from the branch alone, the branch after distillation and the fused classifier"}}
 first = params.representations[0]
-own = branches[first].scores
+own, truth = branches[first].scores[first], run.test.targets
 wrong, right = (
-    own[first].argmax(1) != own["targets"],
-    run.scores["fused"].argmax(1) == own["targets"],
+    own.argmax(1) != truth,
+    run.scores["fused"].argmax(1) == truth,
 )
 example = int((wrong & right).argmax())
 figure, ax = figures.plt.subplots(figsize=(9, 3))
 for offset, (name, values, colour) in enumerate(
     [
-        (f"{figures.label(first)} alone", own[first][example], "0.7"),
+        (f"{figures.label(first)} alone", own[example], "0.7"),
         (f"{figures.label(first)} (KD)", run.scores[first][example], figures.COLOURS[first]),
         ("Fused", run.scores["fused"][example], figures.COLOURS["fused"]),
     ]
@@ -260,7 +258,7 @@ ax.set_xticks(
 )
 ax.set(
     ylabel="probability",
-    title=f"a test clip: {clips.classes[own['targets'][example]].replace('_', ' ')}",
+    title=f"a test clip: {clips.classes[truth[example]].replace('_', ' ')}",
 )
 ax.legend(frameon=False)
 figures.sns.despine()

@@ -49,9 +49,10 @@ import torch
 from IPython.display import Markdown, display
 
 from fusionkd_book import figures
-from fusionkd_lib import audio, experiment, features, tables
+from fusionkd_lib import audio, experiment, tables
 from fusionkd_lib.datasets import sonyc_labels, sonyc_ust, urban_synth, urbansound8k
-from fusionkd_lib.runs import project_root, write_json
+from fusionkd_lib.runs import project_root
+from fusionkd_lib.storage import write_json
 
 plt = figures.plt
 figures.use_style()
@@ -85,7 +86,7 @@ figures.players(
 )
 
 # %% mystnb={"image": {"alt": "Log-mel spectrograms of one clip of each of the ten classes"}}
-frequencies = features.build_representations(params)["logmel"].frequencies
+frequencies = experiment.representations_of(params)["logmel"].frequencies
 figure, axes = plt.subplots(2, 5, figsize=(11, 4.2), sharex=True, sharey=True)
 for ax, i in zip(axes.flat, first, strict=True):
     figures.show_spectrogram(
@@ -398,7 +399,7 @@ display(
 # that is not the same thing at all. **Predict:** what does a zero look like in a spectrogram in dB?
 
 # %% mystnb={"image": {"alt": "A short dog bark padded in two ways: dark silence after it when the waveform is padded, a bright block when the dB spectrogram is padded with zeros"}}
-module = features.build_representations(params)["logmel"]
+module = experiment.representations_of(params)["logmel"]
 n_samples = round(params.duration * params.sample_rate)
 short = clips.read(first[clips.classes.index("dog_bark")], params.sample_rate)[: n_samples // 2]
 padded = module(torch.from_numpy(audio.fit_length(short, n_samples))[None])[0, 0].numpy()

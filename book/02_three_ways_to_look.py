@@ -41,13 +41,13 @@ import torch
 from IPython.display import Markdown, display
 
 from fusionkd_book import figures
-from fusionkd_lib import experiment, features
+from fusionkd_lib import experiment
 from fusionkd_lib.representations import build
 
 plt = figures.plt
 figures.use_style()
 torch.set_num_threads(params.threads)
-modules = features.build_representations(params)
+modules = experiment.representations_of(params)
 rate, hop_length, n_fft = params.sample_rate, params.hop_length, params.n_fft
 
 # %%

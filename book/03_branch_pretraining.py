@@ -48,9 +48,7 @@ epochs = 8
 joint_epochs = None  # of chapter 4's phase; not used here
 batch_size = 16
 lr = 0.01
-precision = "float32"
-channels_last = True  # faster on a processor
-fused_optimizer = True
+shortcuts = ["channels_last", "fused_optimizer", "reuse_memory"]  # faster on a processor
 threads = 1  # a network as small as this one gains nothing from a second
 
 # %%
@@ -67,7 +65,7 @@ import torch
 from IPython.display import Audio, Markdown, display
 
 from fusionkd_book import figures
-from fusionkd_lib import experiment, features, metrics
+from fusionkd_lib import experiment, metrics
 from fusionkd_lib.models import Normalise, n_parameters
 
 figures.use_style()
@@ -96,7 +94,7 @@ example = split.train[0]
 Audio(clips.read(int(example), params.sample_rate), rate=params.sample_rate)
 
 # %% mystnb={"image": {"alt": "Spectrogram of the clip that is played above"}}
-representation = features.build_representations(params)[name]
+representation = experiment.representations_of(params)[name]
 ax = figures.show_spectrogram(
     data.spectrograms[name][example],
     frequencies=representation.frequencies,
@@ -126,7 +124,7 @@ print(
 )
 
 inputs, targets = data.batch(split.train[:4])
-output = model.eval()(inputs[name])
+output = model.eval()(inputs)
 print(
     "in",
     tuple(inputs[name].shape),
@@ -154,6 +152,58 @@ print(
 )
 
 # %% [markdown]
+# ## One step, written out
+#
+# All of training is one step, taken again and again: the network answers, Eq. 1 says how wrong it was,
+# the gradient says in which direction each weight would have made it less wrong, and the optimiser moves
+# the weights a little that way. Here it is, with Eq. 1 spelled out.
+
+# %%
+import copy
+
+student = copy.deepcopy(model).train()
+optimizer = torch.optim.Adam(student.parameters(), lr=params.lr, amsgrad=True)
+
+logits = student(inputs).logits  # (B, K)
+if data.multi_label:  # each tag is a question of its own, yes or no
+    yes, no = torch.sigmoid(logits).log(), torch.sigmoid(-logits).log()
+    loss = -(targets * yes + (1 - targets) * no).nanmean()
+else:
+    log_probabilities = logits.log_softmax(dim=1)
+    loss = -log_probabilities[range(len(targets)), targets].mean()  # Eq. 1
+
+optimizer.zero_grad()
+loss.backward()
+optimizer.step()
+
+# %% [markdown]
+# The library's own step is no longer. It takes the same one for a branch and for the fused network of
+# chapter 4, whose further terms have nothing to say here; a batch that is too large for the memory comes
+# in several parts.
+
+# %%
+import inspect
+
+from fusionkd_lib import training
+
+display(Markdown(f"```python\n{inspect.getsource(training.train_step)}```"))
+
+# %% [markdown]
+# Do the two agree? Both begin with the same weights and see the same four clips.
+
+# %% tags=["nbval-check-output"]
+twin = copy.deepcopy(model).train()
+optimizer = torch.optim.Adam(twin.parameters(), lr=params.lr, amsgrad=True)
+step = training.train_step(
+    twin, optimizer, [(inputs, targets, training.WHOLE)], multi_label=data.multi_label
+)
+print("the same loss:", torch.allclose(step["loss"], loss, atol=1e-5))
+apart = max((a - b).abs().max().item() for a, b in zip(student.parameters(), twin.parameters()))
+print(
+    "the same weights after the step, within its length of", params.lr, ":", apart < params.lr / 10
+)
+
+# %% [markdown]
 # ## The recipe
 #
 # AMSGrad Adam; the learning rate falls tenfold when the validation loss has not improved for five
@@ -172,7 +222,7 @@ run = experiment.train_branch(params, name)
 # do the two part? From there on the network learns the training recordings, not the classes.
 
 # %% mystnb={"image": {"alt": "Training and validation loss by epoch"}}
-selected = next(iter(run.provenance["selected_epoch"].values()))
+selected = next(iter(run.provenance.selected_epoch.values()))
 ax = figures.learning_curve(run.history, selected=selected)
 # %% tags=["nbval-check-output"]
 print("loss fell:", bool(run.history["loss"].iloc[-1] < run.history["loss"].iloc[0]))
@@ -181,14 +231,14 @@ print("loss fell:", bool(run.history["loss"].iloc[-1] < run.history["loss"].iloc
 # ## What it gets wrong
 
 # %%
-scores, results = run.scores, run.metrics[name]
-metric = "micro_auprc" if data.multi_label else "accuracy"
+results = run.metrics[name]
+metric = run.provenance.metric
 low, high = metrics.bootstrap_interval(
-    getattr(metrics, metric), scores["targets"], scores[name], scores["groups"]
+    getattr(metrics, metric), run.test.targets, run.scores[name], run.test.groups
 )
 display(
     Markdown(
-        f"On the {len(scores['clips'])} test clips of {clips.dataset} ({clips.status}) the {figures.label(name)} branch "
+        f"On the {len(run.test.clips)} test clips of {clips.dataset} ({clips.status}) the {figures.label(name)} branch "
         f"reaches **{100 * results[metric]:.1f} %** {metric.replace('_', ' ')} (95 % interval over recordings: "
         f"{100 * low:.1f} to {100 * high:.1f})."
     )
@@ -198,7 +248,7 @@ display(
 if data.multi_label:
     ax = figures.class_scores({name: results["per_class_auprc"]}, clips.classes, ylabel="AUPRC")
 else:
-    ax = figures.confusion(metrics.confusion(scores["targets"], scores[name]), clips.classes)
+    ax = figures.confusion(metrics.confusion(run.test.targets, run.scores[name]), clips.classes)
 
 # %% [markdown]
 # Which two classes does it mix up most? Say why you would, too, before you look at their spectrograms

@@ -42,9 +42,7 @@ batch_size = 16
 lr = 0.01
 kd_weight = 0.01  # lambda
 kd_loss = "mse"
-precision = "float32"
-channels_last = True  # faster on a processor
-fused_optimizer = True
+shortcuts = ["channels_last", "fused_optimizer", "reuse_memory"]  # faster on a processor
 threads = 1  # a network as small as this one gains nothing from a second
 
 # %%
@@ -53,13 +51,14 @@ from fusionkd_lib.params import notebook_params
 params = notebook_params(globals())
 
 # %%
+import copy
+
 import torch
 from IPython.display import Markdown, display
 
 from fusionkd_book import figures
-from fusionkd_lib import experiment, losses, metrics
+from fusionkd_lib import experiment, losses, metrics, training
 from fusionkd_lib.models import FusionModule, n_parameters, tap_channels
-from fusionkd_lib.training import loss_terms
 
 figures.use_style()
 torch.set_num_threads(params.threads)
@@ -87,7 +86,7 @@ branches = [experiment.load_branch(run) for run in parents.values()]
 prepared = experiment.prepare(params)
 inputs, targets = prepared.data.batch(prepared.split.train[:4])
 with torch.inference_mode():
-    maps = {branch.name: branch.eval()(inputs[branch.name]).feature_map for branch in branches}
+    maps = {branch.name: branch.eval()(inputs).feature_map for branch in branches}
 for name, feature_map in maps.items():
     print(f"{name:10s} spectrogram {tuple(inputs[name].shape)} → map {tuple(feature_map.shape)}")
 fusion_module = FusionModule(
@@ -110,11 +109,45 @@ print(
 # pulled towards its pupils: its gradient stops (`detach_teacher`), which the paper leaves open.
 
 # %%
-model = experiment.build_fusion(params, branches, prepared.data.n_classes).eval()
-with torch.inference_mode():
-    terms = loss_terms(model(inputs), targets, multi_label=prepared.data.multi_label, params=params)
+data = prepared.data
+inputs, targets = data.batch(prepared.split.train[:: len(prepared.split.train) // 16][:16])
+model = experiment.build_fusion(params, branches, data.n_classes)
+
+output = copy.deepcopy(model).train()(inputs)
+fused, by_branch = output.logits, {name: branch.logits for name, branch in output.branches.items()}
+
+
+def cross_entropy(logits: torch.Tensor) -> torch.Tensor:
+    return losses.classification_loss(logits, targets, multi_label=data.multi_label)
+
+
+terms = {f"ce_{name}": cross_entropy(logits) for name, logits in by_branch.items()}  # Eq. 3
+terms["ce_fused"] = cross_entropy(fused)
+for name, logits in by_branch.items():
+    terms[f"kd_{name}"] = ((fused.detach() - logits) ** 2).mean()  # Eq. 2
 for term, value in terms.items():
     print(f"{term:14s} {value.item():.3f}")
+
+# %% [markdown]
+# Sixteen training clips, from all over the table. Eq. 4 adds the terms up, the second kind weighed with
+# $\lambda$; the gradient of that sum moves every weight at once. The library's step of chapter 3 does the
+# same:
+
+# %% tags=["nbval-check-output"]
+total = sum(term for name, term in terms.items() if name.startswith("ce_"))
+total = total + 0.01 * sum(term for name, term in terms.items() if name.startswith("kd_"))  # Eq. 4
+
+twin = copy.deepcopy(model).train()
+optimizer = torch.optim.Adam(twin.parameters(), lr=params.lr, amsgrad=True)
+step = training.train_step(
+    twin,
+    optimizer,
+    [(inputs, targets, training.WHOLE)],
+    multi_label=data.multi_label,
+    kd_weight=0.01,
+)
+print("the same terms:", all(torch.allclose(step[name], term) for name, term in terms.items()))
+print("the same total:", torch.allclose(step["loss"], total))
 
 # %% [markdown]
 # ## The ramp
@@ -149,16 +182,16 @@ print("lambda reached", run.history["kd_weight"].iloc[-1], "of", params.kd_weigh
 # all on the same test clips, which none of them has seen.
 
 # %%
-metric = "micro_auprc" if prepared.data.multi_label else "accuracy"
+metric = run.provenance.metric
 rows = [(figures.label(name), name, parent) for name, parent in parents.items()]
 rows += [(f"{figures.label(name)} (KD)", name, run) for name in parents]
 rows += [("Fused classifier", "fused", run)]
 for row, name, source in rows:
     low, high = metrics.bootstrap_interval(
         getattr(metrics, metric),
-        source.scores["targets"],
+        source.test.targets,
         source.scores[name],
-        source.scores["groups"],
+        source.test.groups,
     )
     print(
         f"{row:18s} {100 * source.metrics[name][metric]:5.1f} %   ({100 * low:.1f} to {100 * high:.1f})"
@@ -170,7 +203,7 @@ told = ", ".join(f"{figures.label(name)} {100 * gain:+.1f} points" for name, gai
 display(
     Markdown(
         f"On {prepared.clips.dataset} ({prepared.clips.status}), one fold, one seed: {told}. The intervals above resample "
-        f"{len(set(run.scores['groups']))} test recordings; a gain smaller than they are wide is not yet a finding."
+        f"{len(set(run.test.groups))} test recordings; a gain smaller than they are wide is not yet a finding."
     )
 )
 

@@ -27,16 +27,17 @@ from IPython.display import Markdown, display
 
 from fusionkd_book import figures
 from fusionkd_lib import tables
-from fusionkd_lib.runs import outputs_root, project_root
+from fusionkd_lib.runs import find_records, outputs_root, project_root
 
 figures.use_style()
 places = [project_root() / "outputs" / "reference", outputs_root() / "runs"]
-runs = {run.name: run for place in places for run in tables.find_runs(place)}
+found_in = [find_records(place) for place in places]
+runs = {run.name: run for records, _ in found_in for run in records}
 found = tables.collect(runs.values())
 display(Markdown(f"{len(runs)} finished runs, {len(found)} tables."))
 
 # %% tags=["nbval-check-output"]
-for table in tables.collect(tables.find_runs(places[0])):
+for table in tables.collect(found_in[0][0]):
     print("committed:", table.title)
 
 # %% [markdown]
@@ -65,8 +66,8 @@ for table in found:
 # %%
 spent: dict[str, float] = {}
 for run in runs.values():
-    dataset = f"{run.provenance['dataset']} ({run.provenance['data_status']})"
-    spent[dataset] = spent.get(dataset, 0) + run.provenance["training_seconds"]
+    dataset = f"{run.provenance.dataset} ({run.provenance.data_status})"
+    spent[dataset] = spent.get(dataset, 0) + run.provenance.training_seconds
 told = ", ".join(f"{dataset} {seconds / 60:.0f} minutes" for dataset, seconds in spent.items())
 display(
     Markdown(f"All of these runs together trained for: {told}; runs may have shared a machine.")
@@ -90,8 +91,8 @@ for table in found:
 
 # %%
 for table in found:
-    gains = tables.gains(table, runs.values())
-    if len(gains):
+    gains = [gain.to_dict() for gain in tables.gains(table, runs.values())]
+    if gains:
         display(Markdown(f"**{table.title}**\n\n{tables.markdown(gains)}"))
 
 # %% [markdown]
@@ -99,15 +100,11 @@ for table in found:
 
 # %%
 for table in found:
-    rows = table.rows.set_index("head")["Ours"]
-    best = (
-        table.rows.loc[table.rows["head"] != "fused", ["Classifier", "Ours"]]
-        .nlargest(1, "Ours")
-        .iloc[0]
-    )
+    branches = [row for row in table.rows if row.head != "fused" and row.ours is not None]
+    best, fused = max(branches, key=lambda row: row.ours), table.row("fused")
     display(
         Markdown(
-            f"- {table.title}: fused **{rows['fused']:.1f} %**, best single branch {best['Ours']:.1f} % ({best['Classifier']})"
+            f"- {table.title}: fused **{fused.ours:.1f} %**, best single branch {best.ours:.1f} % ({best.classifier})"
         )
     )
 

@@ -229,7 +229,7 @@ display(
 # | "Each clip is 4 seconds at 44.1 kHz" | not so: resample, mix to mono, pad with silence | `sample_rate`, `duration` |
 # | Short clips: the *spectrograms* are padded with zeros | the waveform is padded (chapter 1 shows why) | `pad` |
 # | CQT: hop and number of bins | hop 512, 84 bins, twelve to the octave, from C1 | `cqt_bins`, `bins_per_octave`, `cqt_fmin` |
-# | Gammatone: how? | gammatone-weighted STFT magnitudes, 128 bands from 20 Hz; the filter bank in time is the slow reference | `gammatone_method` |
+# | Gammatone: how? | gammatone-weighted STFT magnitudes, 128 bands from 20 Hz; [chapter 2](02_three_ways_to_look.ipynb) holds them to the filter bank in time | |
 # | Range of the mel bands, window, scaling | 20 Hz to Nyquist; Hann; mean and deviation of the training clips alone | `fmin`, `fmax` |
 
 # %%
@@ -273,7 +273,7 @@ for metric, pairs in tables.PAPER.items():
             )
 paper = pd.DataFrame(rows, columns=["Table", "Data", "Branch", "Alone", "KD", "Fused"])
 paper["Gain"] = (paper["KD"] - paper["Alone"]).round(2)
-display(Markdown(tables.markdown(paper)))
+display(Markdown(tables.markdown(paper.to_dict("records"))))
 
 # %% mystnb={"image": {"alt": "The paper's figure of each branch alone and after distillation, and of the fused classifier, for both datasets"}}
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.2))

@@ -29,7 +29,6 @@
 # %%
 import json
 
-import pandas as pd
 import torch
 from IPython.display import Markdown, display
 
@@ -43,7 +42,7 @@ records = {path.stem: json.loads(path.read_text()) for path in paths}
 
 
 def show(rows: list[dict]) -> None:
-    display(Markdown(tables.markdown(pd.DataFrame(rows))))
+    display(Markdown(tables.markdown(rows)))
 
 
 show(
@@ -84,14 +83,14 @@ show(
 # ## A training step
 #
 # The plain loop is what a reader would write: float32, default memory format, a DataLoader, an optimiser
-# without fusion, the loss read in every step. Ours differs in six switches, each of them a parameter of
-# the run and recorded with it:
+# without fusion, the loss read in every step. Ours takes shortcuts, which a run asks for by name
+# (`shortcuts: [bfloat16, channels_last]`, or `all` that pay on this machine) and records:
 #
-# | switch | what it changes | figures |
+# | shortcut | what it changes | results |
 # |---|---|---|
 # | `channels_last` | channels next to each other in memory: convolutions read in one go | last bits |
-# | `precision: auto` | bfloat16 products where the processor has them, float32 weights and losses | rounding |
-# | `fast_layers: auto` | fewer passes over memory: BatchNorm joined with ReLU6, and more below | rounding |
+# | `bfloat16` | bfloat16 products where the processor has them, float32 weights and losses | rounding |
+# | `fast_layers` | fewer passes over memory: BatchNorm joined with ReLU6, and more below | rounding |
 # | `fused_optimizer` | one pass over all weights | last bits |
 # | `reuse_memory` | freed tensors are used again, rather than given back to the system and faulted in anew, in pages of 2 MiB | none |
 # | `store_on_device` | on a GPU, batches are cut where they are used | none |
