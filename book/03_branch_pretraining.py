@@ -198,7 +198,9 @@ step = training.train_step(
     twin, optimizer, [(inputs, targets, training.WHOLE)], multi_label=data.multi_label
 )
 print("the same loss:", torch.allclose(step["loss"], loss, atol=1e-5))
-apart = max((a - b).abs().max().item() for a, b in zip(student.parameters(), twin.parameters()))
+apart = max(
+    (a - b).abs().max().item() for a, b in zip(student.parameters(), twin.parameters(), strict=True)
+)
 print(
     "the same weights after the step, within its length of", params.lr, ":", apart < params.lr / 10
 )
