@@ -395,7 +395,7 @@ def test_the_order_of_an_epoch_is_of_its_seed_and_number_alone():
     assert all((first != other).any() for other in others)
 
 
-def test_what_an_epoch_draws_is_of_its_seed_and_number_alone_and_not_its_order():
+def test_what_an_epoch_draws_is_of_its_seed_and_number_alone():
     def draws(seed: int, epoch: int) -> list[float]:
         return torch.rand(4, generator=chance_of(seed=seed, epoch=epoch)).tolist()
 
