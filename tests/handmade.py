@@ -84,16 +84,16 @@ def provenance_of(params: Params, test: TestClips, *, n_classes: int, **told: An
 def write_pair(
     root: Path, params: Params, scores: Mapping[str, Mapping[str, np.ndarray]], **told: Any
 ) -> list[Run]:
-    """Write a fusion run and the branch runs that it stands on, before it.
+    """Write the branch runs of a pair, where they are not there yet, and its fusion run.
 
     Parameters
     ----------
     scores
         ``alone``: branch -> scores before distillation; ``together``: classifier -> scores.
     """
-    branches = [
-        write_run(root, params, {name: values}, branch=name, **told)
-        for name, values in scores["alone"].items()
-    ]
-    parents = {branch.name: branch.record.digest for branch in branches}
-    return [*branches, write_run(root, params, scores["together"], parents=parents, **told)]
+    runs = [Run(root / run_name(params, branch=name)) for name in scores["alone"]]
+    for run, (name, values) in zip(runs, scores["alone"].items(), strict=True):
+        if not run.is_complete:
+            write_run(root, params, {name: values}, branch=name, **told)
+    parents = {run.name: run.record.digest for run in runs}
+    return [*runs, write_run(root, params, scores["together"], parents=parents, **told)]
