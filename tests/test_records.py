@@ -427,6 +427,14 @@ def test_a_damaged_run_is_named_and_no_other_is_lost(run, tmp_path, make, says, 
     assert_nothing_was_executed(tmp_path)
 
 
+def test_a_copy_under_another_name_is_named_and_the_run_itself_is_there(run):
+    root = run.folder.parent
+    shutil.copytree(run.folder, root / "copy")
+    records, faults = find_records(root)
+    assert len(records) == 3
+    assert faults == [f"{root}/copy: this is the run {run.name} under another name: delete it"]
+
+
 # What a whole record says
 
 
