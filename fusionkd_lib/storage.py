@@ -5,7 +5,7 @@ import json
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from threading import get_ident
@@ -70,7 +70,9 @@ def held(path: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        who = holder.read_text() if holder.exists() else "another process"
+        who = "another process"
+        with suppress(FileNotFoundError):  # where it is just being taken or given back
+            who = holder.read_text()
         print(f"{path.name}: waiting for {who}", flush=True)
         lock.acquire()
     try:

@@ -193,8 +193,7 @@ def _setting(run: Record) -> str:
 def _table(fusions: Sequence[Record], by_name: Mapping[str, Record]) -> Table:
     params, provenance = fusions[0].params, fusions[0].provenance
     metric, names = provenance.metric, params.representations
-    alone = [_parents(fusions, index, by_name) for index in range(len(names))]
-    classifiers = [(label(name), name, parents) for name, parents in zip(names, alone, strict=True)]
+    classifiers = [(label(name), name, _before(fusions, name, by_name)) for name in names]
     classifiers += [(f"{label(name)} (KD)", name, fusions) for name in names]
     classifiers += [(label(FUSED), FUSED, fusions)]
     paper = PAPER[metric].get(names, [None] * len(classifiers))
@@ -212,16 +211,19 @@ def _table(fusions: Sequence[Record], by_name: Mapping[str, Record]) -> Table:
     )
 
 
-def _parents(fusions: Sequence[Record], index: int, by_name: Mapping[str, Record]) -> list[Record]:
-    names = [list(run.provenance.parents)[index] for run in fusions]
-    return [by_name[name] for name in names if name in by_name]
+def _before(fusions: Sequence[Record], head: str, by_name: Mapping[str, Record]) -> list[Record]:
+    """Return the runs of a branch alone, on which fusion runs stand."""
+    return [branch for run in fusions if (branch := _branch(run, head, by_name))]
+
+
+def _branch(fusion: Record, head: str, by_name: Mapping[str, Record]) -> Record | None:
+    names = zip(fusion.params.representations, fusion.provenance.parents, strict=True)
+    return by_name.get(dict(names)[head])
 
 
 def _row(classifier: str, head: str, runs: Sequence[Record], *, paper: float | None) -> Row:
-    ours = low = high = None
-    if runs:
-        ours = 100 * float(np.mean([run.score(head) for run in runs]))
-        low, high = (100 * float(x) for x in np.quantile(_resampled(runs, head), [0.025, 0.975]))
+    ours = 100 * float(np.mean([run.score(head) for run in runs])) if runs else None
+    low, high = _ends(_resampled(runs, head)) if _can_resample(runs) else (None, None)
     return Row(
         classifier,
         head,
@@ -240,6 +242,16 @@ def _chance(run: Record) -> float:
     """Return what blind guessing reaches: one class in K, or the share of tags that are set."""
     targets = run.test.targets
     return float(np.nanmean(targets)) if targets.ndim == 2 else 1 / len(run.provenance.classes)
+
+
+def _can_resample(runs: Sequence[Record]) -> bool:
+    return bool(runs) and all(len(set(run.test.groups)) > 1 for run in runs)
+
+
+def _ends(resampled: np.ndarray) -> tuple[float, float]:
+    """Return the 95 % interval, in percent, of resampled metrics (n_resamples,)."""
+    low, high = np.quantile(resampled, [0.025, 0.975])
+    return 100 * float(low), 100 * float(high)
 
 
 def _resampled(runs: Sequence[Record], head: str) -> np.ndarray:
@@ -261,15 +273,17 @@ def _resampled(runs: Sequence[Record], head: str) -> np.ndarray:
 def gains(table: Table, runs: Iterable[Record]) -> list[Gain]:
     """Compare each branch after distillation with itself before, on the same recordings."""
     by_name, found = {run.name: run for run in runs}, []
+    fusions = [by_name[name] for name in table.row(FUSED).runs]
     for head in table.params.representations:
-        before, after = table.row(head, alone=True), table.row(head)
-        if not before.runs:
+        after = [run for run in fusions if _branch(run, head, by_name)]
+        before = _before(after, head, by_name)
+        if not _can_resample(after):
             continue
-        sides = [[by_name[name] for name in row.runs] for row in (after, before)]
-        resampled = _resampled(sides[0], head) - _resampled(sides[1], head)
-        low, high = (100 * float(x) for x in np.quantile(resampled, [0.025, 0.975]))
-        paper = None if after.paper is None else after.paper - before.paper
-        found.append(Gain(head, after.ours - before.ours, low, high, paper))
+        points = [100 * (b.score(head) - a.score(head)) for a, b in zip(before, after, strict=True)]
+        low, high = _ends(_resampled(after, head) - _resampled(before, head))
+        paper = table.row(head).paper
+        paper = None if paper is None else paper - table.row(head, alone=True).paper
+        found.append(Gain(head, float(np.mean(points)), low, high, paper))
     return found
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
+from handmade import write_run
 from miniature import COARSE_TAGS, FINE_TAGS
 
 from fusionkd_lib import experiment
@@ -122,8 +123,8 @@ def text(change):
 # What is handed to a command
 
 
-def tiny_run(folder: Path, *, head: tuple[int, int] = (8, 8)) -> Run:
-    """Write a finished branch run that was never trained."""
+def tiny_run(root: Path, *, head: tuple[int, int] = (8, 8)) -> Run:
+    """Write a finished branch run that was never trained into a folder of runs."""
     params = make_params(
         {
             "representations": ["logmel"],
@@ -133,19 +134,13 @@ def tiny_run(folder: Path, *, head: tuple[int, int] = (8, 8)) -> Run:
             "n_mels": 32,
             "width": 0.25,
             "head": list(head),
+            "epochs": 2,
         }
     )
-    run, classes = Run(folder), ["dog", "siren"]
-    run.begin(params)
-    run.write_history([{"epoch": 1, "loss": 1.0}])
-    branch = experiment.build_branch(params, "logmel", len(classes), Normalise())
-    run.finish(
-        metrics={"logmel": {"accuracy": 0.5, "thresholds": [0.5, 0.5]}},
-        scores={"clips": np.array(["a"]), "logmel": np.full((1, 2), 0.5)},
-        weights={"logmel": branch.state_dict()},
-        provenance={"kind": "branch", "classes": classes, "data_status": "synthetic"},
-    )
-    return run
+    scores = np.array([[0.75, 0.25], [0.625, 0.375]])
+    branch = experiment.build_branch(params, "logmel", scores.shape[1], Normalise())
+    weights = {"logmel": branch.state_dict()}
+    return write_run(root, params, {"logmel": scores}, branch="logmel", weights=weights)
 
 
 def score(labels: Path, predictions: Path, level: str = "coarse") -> tuple:

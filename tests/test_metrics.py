@@ -15,6 +15,7 @@ from sklearn.metrics import (
 )
 
 from fusionkd_lib.auprc import count, count_fine
+from fusionkd_lib.challenge import evaluate_sonyc, read_predictions
 from fusionkd_lib.datasets import sonyc_ust
 from fusionkd_lib.errors import InputError
 from fusionkd_lib.metrics import (
@@ -23,12 +24,10 @@ from fusionkd_lib.metrics import (
     bootstrap_interval,
     choose_thresholds,
     confusion,
-    evaluate_sonyc,
     macro_auprc,
     micro_auprc,
     per_class_auprc,
     per_class_recall,
-    read_predictions,
     summary,
 )
 

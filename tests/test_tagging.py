@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +17,9 @@ from fusionkd_lib.audio import load_mono
 from fusionkd_lib.cli import main
 from fusionkd_lib.errors import InputError
 from fusionkd_lib.params import make_params
-from fusionkd_lib.runs import Run, file_digest, write_json
+from fusionkd_lib.records import Record
+from fusionkd_lib.runs import Run, runs_root
+from fusionkd_lib.storage import file_digest, write_json
 from fusionkd_lib.tagging import cut_windows, load_tagger, tag_file
 
 RATE = 8000
@@ -54,7 +57,7 @@ def _outputs(outputs, monkeypatch):
     monkeypatch.setenv("FUSIONKD_OUTPUTS", str(outputs))
 
 
-def trained(settings, **changes) -> Run:
+def trained(settings, **changes) -> Record:
     """Return the fusion run, trained by the first test that asks for it."""
 
     def fit(model, *arguments, **options):
@@ -70,10 +73,10 @@ def trained(settings, **changes) -> Run:
         return experiment.train_fusion(make_params(settings | changes), report=quietly)
 
 
-def write_clip(folder, run: Run, row: int):
+def write_clip(folder, run: Record, row: int):
     """Write a test clip of a synthetic run as a sound file."""
-    clips = experiment.open_clips(run.params)
-    name = run.scores["clips"][row]
+    clips = experiment.clips_of(run.params)
+    name = run.test.clips[row]
     index = clips.table["clip"].tolist().index(name)
     soundfile.write(folder / f"{name}.wav", clips.read(index, RATE), RATE, subtype="FLOAT")
     return folder / f"{name}.wav"
@@ -96,28 +99,29 @@ def test_a_test_clip_gets_the_scores_that_its_run_has(tmp_path, settings, head):
     result = tag_file(tagger, write_clip(tmp_path, run, 5))
     expected = run.scores[head or "fused"][5]
     assert run.scores[head or "fused"].std(axis=0).max() > 0.01  # else any clip would do
-    assert list(result["scores"]) == run.provenance["classes"]
-    np.testing.assert_allclose(list(result["scores"].values()), expected, atol=2e-5)
+    assert tuple(result["scores"]) == run.provenance.classes
+    # The run's are rounded to the eleven bits of float16.
+    np.testing.assert_allclose(list(result["scores"].values()), expected, atol=2e-5 + 2**-12)
     assert result["duration_seconds"] == 0.5
     assert (result["run"], result["head"]) == (run.name, head or "fused")
     assert result["data_status"] == "synthetic"
 
 
 def test_a_branch_run_is_its_branch(tmp_path):
-    parent = next(iter(trained(SINGLE).provenance["parents"]))
+    parent = next(iter(trained(SINGLE).provenance.parents))
     tagger = load_tagger(parent)  # by its name
     assert (tagger.run, tagger.head) == (parent, "logmel")
     assert list(tagger.representations) == ["logmel"]
-    assert (tagger.sample_rate, tagger.duration) == (RATE, 0.5)
+    assert (tagger.clip_format.sample_rate, tagger.clip_format.n_samples) == (RATE, WINDOW)
     assert not tagger.network.training
-    expected = Run(tagging.outputs_root() / "runs" / parent).scores["logmel"][0]
+    expected = Run(runs_root() / parent).record.scores["logmel"][0]
     result = tag_file(tagger, write_clip(tmp_path, trained(SINGLE), 0))
-    np.testing.assert_allclose(list(result["scores"].values()), expected, atol=2e-5)
+    np.testing.assert_allclose(list(result["scores"].values()), expected, atol=2e-5 + 2**-12)
 
 
 def test_where_spectrograms_are_padded_zeros_follow_a_short_recording(tmp_path):
     tagger, seen = load_tagger(trained(SINGLE).folder, "logmel"), []
-    padded = replace(tagger, params=tagger.params.replace(pad="spectrogram"))
+    padded = replace(tagger, clip_format=replace(tagger.clip_format, pad="spectrogram"))
     tagger.network.normalise.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     tag_file(padded, write_noise(tmp_path / "short.wav", 0.2))
     (spectrogram,) = seen  # (1, 1, F, T)
@@ -258,31 +262,30 @@ def test_a_folder_that_is_no_run_is_not_taken_for_one(tmp_path):
 
 
 @pytest.fixture
-def copy(tmp_path):
+def copy(tmp_path) -> Run:
     """Return a finished run that a test may damage."""
     run = trained(SINGLE)
-    folder = tmp_path / "copy"
-    folder.mkdir()
-    for path in run.folder.iterdir():
-        (folder / path.name).write_bytes(path.read_bytes())
-    return folder
+    shutil.copytree(run.folder.parent, tmp_path / "runs")
+    return Run(tmp_path / "runs" / run.name)
 
 
-def seal(folder, name: str) -> None:
-    """Make a changed record the run's own."""
-    digests = json.loads((folder / "complete.json").read_text())
-    write_json(folder / "complete.json", digests | {name: file_digest(folder / name)})
+def seal(run: Run, name: str) -> None:
+    """Make a changed file the run's own."""
+    complete = json.loads((run.folder / "complete.json").read_text())
+    complete["files"][name] = file_digest(run.folder / name)
+    write_json(run.folder / "complete.json", complete)
 
 
 def test_another_networks_weights_are_refused(copy):
-    state = load_file(copy / "logmel.safetensors")
+    path = copy.folder / "logmel.safetensors"
+    state = load_file(path)
     state["head.0.weight"] = torch.zeros(5, 7)
-    save_file(state, copy / "logmel.safetensors")
+    save_file(state, path)
     with pytest.raises(InputError, match=r"logmel\.safetensors: missing or changed"):
-        load_tagger(copy, "logmel")
-    seal(copy, "logmel.safetensors")
-    with pytest.raises(InputError, match=r"of another network \(head\.0\.weight differs\)"):
-        load_tagger(copy, "logmel")
+        load_tagger(copy.folder, "logmel")
+    seal(copy, path.name)
+    with pytest.raises(InputError, match=r"not the weights of this network \(head\.0\.weight"):
+        load_tagger(copy.folder, "logmel")
 
 
 # The command
