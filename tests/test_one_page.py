@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fusionkd_lib import chapters, losses, models
+from fusionkd_lib import losses, models
+from fusionkd_lib.engine import notebooks
 from fusionkd_lib.models import FUSED
 from fusionkd_lib.representations import build
 
-CODE = [c for c in chapters.read("appendix_one_page").cells if c.cell_type == "code"]
+CODE = [c for c in notebooks.read("appendix_one_page").cells if c.cell_type == "code"]
 BINS = {"logmel": 64, "gammatone": 40}  # maps of two heights, so that the pooling has work
 K = 4
 SMALL = "n_recordings, epochs, joint_epochs, batch_size = 3, 2, 2, 10"
@@ -32,12 +33,12 @@ def page() -> SimpleNamespace:
 
 
 def library_output(branch: models.Branch, spectrogram: Tensor) -> models.Output:
-    return branch(spectrogram)
+    return branch({branch.name: spectrogram})
 
 
 def library_terms(output: models.Output, targets: Tensor) -> dict[str, Tensor]:
     return losses.classification_terms(output, targets, multi_label=False) | (
-        losses.distillation_terms(output)
+        losses.distillation_terms(output, losses.PAPER, multi_label=False)
     )
 
 
@@ -157,7 +158,7 @@ def test_an_estimate_is_the_mean_and_interval_of_the_means_of_recordings(page):
 @pytest.mark.parametrize("name", BINS)
 def test_its_spectrograms_are_the_librarys(page, name):
     settings = {"sample_rate": page.sample_rate, "hop_length": page.hop_length, "n_fft": page.n_fft}
-    n_bands = {"n_mels": 40, "gammatone_bands": 40}
+    n_bands = {"logmel": {"n_mels": 40}, "gammatone": {"gammatone_bands": 40}}[name]
     waveforms = torch.cat([page.waveforms[:12], torch.zeros(1, page.sample_rate)])
     ours = page.represent(waveforms, 40)[name]
     library = build(name, **settings, **n_bands)(waveforms)
