@@ -23,7 +23,7 @@ class Node:
     Parameters
     ----------
     name
-        Of the run's folder, or of the store.
+        The run's folder, or the store.
     needs
         Names of the nodes that must be done before.
     branch
@@ -59,12 +59,6 @@ class Node:
         return held(self.run.folder.parent / ".locks" / f"{self.name}.notebook")
 
 
-def check(settings: Iterable[Params]) -> None:
-    """Refuse what could not even begin, such as a CQT above Nyquist."""
-    for params in settings:
-        build_representations(params)
-
-
 def plan(settings: Iterable[Params]) -> Graph:
     """Return the nodes that parameters ask for, by name, each after those that it needs.
 
@@ -73,10 +67,9 @@ def plan(settings: Iterable[Params]) -> Graph:
     InputError
         Where a run could not even begin, such as a CQT above Nyquist.
     """
-    settings = list(settings)
-    check(settings)
     stores, branches, fusions = {}, {}, {}
     for params in settings:
+        build_representations(params)
         store = _store_name(params)
         known = stores[store].params.representations if store in stores else ()
         union = tuple(dict.fromkeys((*known, *params.representations)))
@@ -94,7 +87,7 @@ def plan(settings: Iterable[Params]) -> Graph:
 
 
 def _store_name(params: Params) -> str:
-    """Name what the spectrograms of a run depend on, whichever of them it reads."""
+    """Return a name for all that the spectrograms of a run depend on."""
     keys = {"dataset", "data_root", "data_folder", "data_status", "allow_partial"}
     keys |= {*COMMON_SETTINGS, *DATASET_KEYS[params.dataset]}.union(*SETTINGS.values())
     return f"store-{params.dataset}-{digest(params.model_dump(include=keys))[:8]}"
@@ -117,9 +110,9 @@ def forget(graph: Graph) -> None:
 
 
 def estimate_seconds(node: Node, past: Iterable[Run]) -> float | None:
-    """Estimate a run's training time from the fastest like run of the past, if there is one.
+    """Estimate a run's training time from the fastest similar run of the past, if there is one.
 
-    Alike are runs of the same kind, dataset, trunk and width; the time goes with the epochs.
+    Similar runs agree in kind, data, network and machine; time grows with the number of epochs.
     """
 
     def setting(params: Params) -> tuple:
@@ -152,5 +145,5 @@ def describe(graph: Graph, past: Iterable[Run]) -> str:
     known = [s for s in seconds if s]
     total = f"; those of known speed train for about {sum(known) / 60:.1f} min" if known else ""
     unknown = sum(node.kind != "store" for node in todo.values()) - len(known)
-    total += f"; {unknown} have no like run yet, and no estimate" if unknown else ""
+    total += f"; {unknown} resemble no run yet, and have no estimate" if unknown else ""
     return "\n".join([f"{len(graph)} nodes, {len(todo)} to run{total}:", *lines])
