@@ -4,30 +4,25 @@ Exit status: 0 done, 1 something handed in cannot be used (one sentence, no trac
 130 stopped by Ctrl-C.
 """
 
-from __future__ import annotations
-
 import errno
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from fusionkd_lib.catalogue import DATASETS
 from fusionkd_lib.errors import InputError, Stopped
 
-if TYPE_CHECKING:
-    from fusionkd_lib.engine.batch import Outcome
-    from fusionkd_lib.engine.graph import Graph
-    from fusionkd_lib.records import Record
-
+PATH = click.Path(path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False)
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print plain data.")
+RUNS = click.option("--runs", type=PATH, help="Folder of runs, by default this book's.")
 
 
 class Commands(click.Group):
-    """A group whose commands turn the user's errors into one sentence and exit status 1."""
+    """Commands that turn the user's errors into one sentence and an exit status."""
 
     def invoke(self, ctx: click.Context) -> None:
         """Run the command that was asked for."""
@@ -41,7 +36,7 @@ class Commands(click.Group):
         except OSError as error:
             if error.errno == errno.EPIPE:  # whoever reads the output has seen enough
                 raise
-            raise click.ClickException(f"{error}: free space, or see to its rights") from None
+            raise click.ClickException(f"{error}: free space, or check permissions") from None
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -50,13 +45,13 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, required=True, type=PATH)
 @click.option("--dry-run", is_flag=True, help="Print what would run, and run nothing.")
-@click.option("--force", is_flag=True, help="Do again what is done.")
-@click.option("--scheduler", metavar="ADDRESS", help="Dask cluster to use; else this machine.")
-@click.option("--tls-ca", type=FILE, help="Certificate authority of a tls:// scheduler.")
-@click.option("--tls-cert", type=FILE, help="Your certificate for a tls:// scheduler.")
-@click.option("--tls-key", type=FILE, help="Your certificate's private key.")
+@click.option("--force", is_flag=True, help="Delete finished runs and do them again.")
+@click.option("--scheduler", metavar="ADDRESS", help="Dask cluster to use, by default none.")
+@click.option("--tls-ca", "tls_ca_file", type=FILE, help="Authority of a tls:// cluster.")
+@click.option("--tls-cert", "tls_client_cert", type=FILE, help="Your certificate there.")
+@click.option("--tls-key", "tls_client_key", type=FILE, help="Its private key.")
 @click.option("--workers", type=click.IntRange(min=1), help="Runs at once on this machine.")
 def run(
     files: tuple[Path, ...],
@@ -84,27 +79,26 @@ def run(
     if not graphs.unfinished(graph):
         click.echo(f"All {len(graph)} nodes are done; --force does them again")
         return
-    outcomes = engine.execute(graph, scheduler=scheduler, tls=tls, workers=workers)
-    _report(list(outcomes.values()))
+    _report(engine.execute(graph, scheduler=scheduler, tls=tls, workers=workers).values())
 
 
-def _plan(files: Iterable[Path]) -> Graph:
+def _plan(files: Iterable[Path]) -> Mapping:
     """Return the graph of what parameter files describe; an error names the file it is in."""
-    from fusionkd_lib.engine import graph
+    from fusionkd_lib.engine.graph import plan
     from fusionkd_lib.params import load_params
 
     settings = []
     for file in files:
         settings += (found := load_params(file))
         try:
-            graph.check(found)
+            plan(found)
         except InputError as error:
             raise InputError(f"{file}: {error}") from None
-    return graph.plan(settings)
+    return plan(settings)
 
 
-def _print_plan(graph: Graph) -> None:
-    """Say what would run, and what cannot run yet because its clips cannot be read."""
+def _print_plan(graph: Mapping) -> None:
+    """Say what would run, and what cannot run yet for want of readable clips."""
     from fusionkd_lib.engine.graph import describe, unfinished
     from fusionkd_lib.experiment import clips_of
     from fusionkd_lib.runs import find_records, runs_root
@@ -119,26 +113,21 @@ def _print_plan(graph: Graph) -> None:
             click.echo(f"cannot run yet: {node.name}: {error}")
 
 
-def _report(outcomes: list[Outcome]) -> None:
-    """Say what failed and where, or that the user stopped it, unless everything is done."""
-    n_done = sum(outcome.status == "done" for outcome in outcomes)
+def _report(outcomes: Collection) -> None:
+    """Say what failed and where, or that the user stopped, unless everything is done."""
+    statuses = [outcome.status for outcome in outcomes]
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     lines = "".join(f"\n  {outcome.name}: {outcome.message}" for outcome in failed)
-    if any(outcome.status == "stopped" for outcome in outcomes):
-        raise Stopped(
-            f"Stopped with {n_done} of {len(outcomes)} done; the same command goes on{lines}"
-        )
+    told = f"{statuses.count('done')} of {len(statuses)} done, {len(failed)} failed"
+    if "stopped" in statuses:
+        raise Stopped(f"Stopped: {told}; the same command goes on{lines}")
     if failed:
-        n_left = len(outcomes) - n_done - len(failed)
-        raise click.ClickException(
-            f"{len(failed)} of {len(outcomes)} failed, {n_left} did not run; the same command goes "
-            f"on with these alone{lines}"
-        )
+        raise click.ClickException(f"{told}; the same command goes on with the rest{lines}")
 
 
 @main.command()
-@click.option("--json", "as_json", is_flag=True, help="Print plain data.")
-@click.option("--runs", type=click.Path(path_type=Path), help="Folder of runs; else this book's.")
+@AS_JSON
+@RUNS
 @click.pass_context
 def table(context: click.Context, as_json: bool, runs: Path | None) -> None:
     """Print Tables I to III over the finished runs; exit status 1 where one is damaged."""
@@ -154,7 +143,7 @@ def table(context: click.Context, as_json: bool, runs: Path | None) -> None:
         click.echo("\n\n".join(t.to_markdown() for t in found))
 
 
-def _records(context: click.Context, runs: Path | None) -> tuple[list[Record], Path]:
+def _records(context: click.Context, runs: Path | None) -> tuple[list, Path]:
     """Return the records to use and their folder; name those that are damaged, and exit with 1."""
     from fusionkd_lib.runs import find_records, runs_root
 
@@ -169,7 +158,7 @@ def _records(context: click.Context, runs: Path | None) -> tuple[list[Record], P
 @main.command()
 @click.argument("title")
 @click.argument("classifier")
-@click.option("--runs", type=click.Path(path_type=Path), help="Folder of runs; else this book's.")
+@RUNS
 @click.pass_context
 def trace(context: click.Context, title: str, classifier: str, runs: Path | None) -> None:
     """Print where a number comes from: fusionkd trace "Table I" "Log-mel (KD)"."""
@@ -182,14 +171,14 @@ def trace(context: click.Context, title: str, classifier: str, runs: Path | None
 
 @main.command()
 @click.argument("run")
-@click.argument("audio", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--head", help="A branch of the run, or fused; else the run's own classifier.")
-@click.option("--windows", is_flag=True, help="Tell the scores of each window too.")
+@click.argument("audio", nargs=-1, required=True, type=PATH)
+@click.option("--head", help="A branch of the run, or fused; by default the run's own.")
+@click.option("--windows", is_flag=True, help="Print the scores of each window too.")
 @click.pass_context
 def tag(
     context: click.Context, run: str, audio: tuple[Path, ...], head: str | None, windows: bool
 ) -> None:
-    """Tag AUDIO files with a trained RUN, a folder or a name: one JSON object a line."""
+    """Tag AUDIO files with a trained RUN, a folder or a name: one JSON object per line."""
     from fusionkd_lib.tagging import load_tagger, tag_file
 
     tagger, all_tagged = load_tagger(run, head), True
@@ -208,11 +197,11 @@ def score() -> None:
 
 
 @score.command("sonyc-ust")
-@click.option("--predictions", required=True, type=click.Path(path_type=Path))
-@click.option("--annotations", required=True, type=click.Path(path_type=Path))
-@click.option("--taxonomy", required=True, type=click.Path(path_type=Path))
+@click.option("--predictions", required=True, type=PATH)
+@click.option("--annotations", required=True, type=PATH)
+@click.option("--taxonomy", required=True, type=PATH)
 @click.option("--level", required=True, type=click.Choice(["coarse", "fine"]))
-@click.option("--json", "as_json", is_flag=True, help="Print plain data.")
+@AS_JSON
 def score_sonyc_ust(
     predictions: Path, annotations: Path, taxonomy: Path, level: str, as_json: bool
 ) -> None:
@@ -220,12 +209,8 @@ def score_sonyc_ust(
     from fusionkd_lib.challenge import evaluate_sonyc, read_predictions
     from fusionkd_lib.datasets.sonyc_labels import read_annotations, read_taxonomy
 
-    figures = evaluate_sonyc(
-        read_predictions(predictions),
-        read_annotations(annotations),
-        read_taxonomy(taxonomy),
-        level,
-    )
+    labels = read_annotations(annotations), read_taxonomy(taxonomy)
+    figures = evaluate_sonyc(read_predictions(predictions), *labels, level)
     if as_json:
         click.echo(json.dumps(figures, indent=1))
         return
@@ -249,15 +234,9 @@ class DatasetName(click.Choice):
 
 ON_DISK = [name.replace("_", "-") for name, entry in DATASETS.items() if entry.folder]
 DATASET = DatasetName(ON_DISK, case_sensitive=False)
-
-
-def root_option(what: str) -> Callable:
-    """Return the option --root; where it is not given, $FUSIONKD_DATA says where datasets are."""
-    return click.option(
-        "--root",
-        type=click.Path(path_type=Path),
-        help=f"Folder that {what} the dataset; else its own in $FUSIONKD_DATA.",
-    )
+ROOT = click.option(
+    "--root", type=PATH, help="Folder of the dataset, by default its own in $FUSIONKD_DATA."
+)
 
 
 def _root(name: str, root: Path | None) -> Path:
@@ -269,7 +248,7 @@ def _root(name: str, root: Path | None) -> Path:
 
 @data.command("fetch")
 @click.argument("name", type=DATASET, metavar="NAME")
-@root_option("shall hold")
+@ROOT
 def data_fetch(name: str, root: Path | None) -> None:
     """Download the dataset NAME, verify its checksums and unpack it."""
     from fusionkd_lib.datasets import archives
@@ -279,13 +258,13 @@ def data_fetch(name: str, root: Path | None) -> None:
     click.echo(f"Licence: {dataset.LICENCE}\nPlease cite: {dataset.CITATION}")
     for file, checksum in archives.fetch(name, root).items():
         click.echo(f"{root / file}  {checksum}")
-    click.echo(f"Fetched and unpacked; look it over: fusionkd data check {name} --root {root}")
+    click.echo(f"Fetched and unpacked; to check it: fusionkd data check {name} --root {root}")
 
 
 @data.command("check")
 @click.argument("name", type=DATASET, metavar="NAME")
-@root_option("holds")
-@click.option("--json", "as_json", is_flag=True, help="Print plain data.")
+@ROOT
+@AS_JSON
 @click.pass_context
 def data_check(context: click.Context, name: str, root: Path | None, as_json: bool) -> None:
     """Count a copy's clips and read every header; exit status 1 unless all can be used."""

@@ -133,7 +133,7 @@ def test_a_run_that_fails_leaves_the_others_and_is_named_with_its_cell_and_noteb
     assert not failed.is_complete
     assert not (failed.folder / NOTEBOOK).exists()
     told = " ".join(done.first.stderr.split())
-    assert "1 of 5 failed, 0 did not run" in told
+    assert "4 of 5 done, 1 failed; the same command goes on with the rest" in told
     assert f"{failed.name}: cell " in told
     assert f"of {failed.folder / f'partial-{NOTEBOOK}'}: InputError: training diverged" in told
     assert "Traceback" not in done.first.stderr
@@ -209,7 +209,7 @@ def test_nothing_listens_during_a_run_neither_the_command_nor_a_kernel(done):
 
 def test_a_scheduler_inside_the_command_cannot_be_reached_from_outside():
     ask = "import sys, distributed; distributed.Client(sys.argv[1], timeout='2s')"
-    with clusters.open_client(None, workers=2) as client:
+    with clusters.open_client(workers=2) as client:
         assert client.submit(sum, [1, 2]).result() == 3
         address = client.scheduler.address
         assert address.startswith("inproc://")
@@ -314,7 +314,7 @@ def interrupt(tmp_path: Path, params: Params, *, times: int, what: str) -> tuple
 def test_ctrl_c_begins_nothing_more_and_the_same_command_goes_on(tmp_path, tiny):
     many = tiny(representations=["logmel"], clips_per_class=60, duration=4.0, epochs=1)
     told, _ = interrupt(tmp_path, many, times=1, what="features/*.partial")
-    assert told == "Stopped with 1 of 2 done; the same command goes on"
+    assert told == "Stopped: 1 of 2 done, 0 failed; the same command goes on"
     answer = fusionkd("run", "--dry-run", tmp_path / "run.yaml", outputs=tmp_path)
     assert answer.stdout.startswith("2 nodes, 2 to run")
 

@@ -56,7 +56,7 @@ def test_kernels_that_start_at_the_same_time_speak_through_sockets_of_their_own(
 ):
     folders = []
 
-    def record(notebook, path, *, parameters, progress_bar, config):
+    def record(notebook, path, parameters, *, config, **options):
         assert config.KernelManager.transport == "ipc"
         folders.append(Path(config.KernelManager.ip).parent)
         assert folders[-1].stat().st_mode & 0o777 == 0o700

@@ -4,33 +4,23 @@
 a chapter, `watching` shows what happens. One entry point: `execute`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import Any
 
 from fusionkd_lib.errors import Stopped
 
-if TYPE_CHECKING:
-    from fusionkd_lib.engine.batch import Outcome
-    from fusionkd_lib.engine.graph import Graph
 
-
-def execute(
-    graph: Graph,
-    *,
-    scheduler: str | None = None,
-    tls: Mapping[str, str | None] | None = None,
-    workers: int | None = None,
-) -> dict[str, Outcome]:
+def execute(graph: Mapping, *, workers: int | None = None, **cluster: Any) -> dict[str, Any]:
     """Do all that is unfinished of a graph, and show it; return what became of each node.
 
     Parameters
     ----------
     graph
         From `graph.plan`.
-    scheduler, tls, workers
-        As of `clusters.open_client`; by default as many runs at once as this machine does well.
+    workers
+        Runs at once on this machine, if not as many as it does well.
+    cluster
+        ``scheduler`` and ``tls``, as of `clusters.open_client`.
 
     Raises
     ------
@@ -44,10 +34,7 @@ def execute(
 
     workers = workers or clusters.default_workers(graph)
     try:
-        with (
-            batch.stop_file(),
-            clusters.open_client(scheduler, workers=workers, tls=tls) as client,
-        ):
+        with batch.stop_file(), clusters.open_client(workers=workers, **cluster) as client:
             futures, outcomes = batch.submit(graph, client)
             return watching.watch(futures, graph, outcomes)
     except KeyboardInterrupt:

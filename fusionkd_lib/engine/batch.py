@@ -19,7 +19,6 @@ from distributed import Client, Future, KilledWorker
 from nbclient.exceptions import DeadKernelError
 
 from fusionkd_lib.engine import notebooks
-from fusionkd_lib.engine.clusters import GPU
 from fusionkd_lib.engine.graph import Graph, Node, unfinished
 from fusionkd_lib.errors import InputError, Stopped
 from fusionkd_lib.experiment import clips_of, spectrograms_of
@@ -29,6 +28,8 @@ from fusionkd_lib.runs import NOTEBOOK, STOP_FILE, outputs_root
 CHAPTERS = {"branch": "03_branch_pretraining", "fusion": "04_fusion_and_distillation"}
 # What a worker, perhaps on another machine, must know of the place that the command was given in.
 ENVIRONMENT = ("FUSIONKD_DATA", "FUSIONKD_OUTPUTS", STOP_FILE)
+GPU = "gpu"  # the resource that a worker of a cluster elsewhere may have
+LESS_MEMORY = "set micro_batch, or run fewer at once"
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -60,7 +61,7 @@ def run_node(node: Node, parents: Sequence[Outcome], environment: Mapping[str, s
     except InputError as error:
         return Outcome(node.name, "failed", str(error))
     except OSError as error:  # a full disk, a folder that may not be written
-        return Outcome(node.name, "failed", f"{error}: free space, or see to the folder's rights")
+        return Outcome(node.name, "failed", f"{error}: free space, or check permissions")
     return Outcome(node.name, "done", seconds=time.perf_counter() - started)
 
 
@@ -79,28 +80,24 @@ def _execute_again_if_the_kernel_dies(node: Node, *, tries: int = 3) -> None:
             _refuse_if_stopped()
             if not left:
                 raise InputError(
-                    f"{node.name}: its kernel died {tries} times: is memory too small?"
+                    f"its kernel died {tries} times, most often for want of memory: {LESS_MEMORY}"
                 ) from None
 
 
 def execute(node: Node) -> None:
     """Have papermill execute the run's chapter; the notebook gets its name when it is through."""
-    folder = node.run.folder
-    # Of two commands that want the same run, the second one finds it done.
+    # Where two commands want the same run, the second one finds it done.
     with node.notebook_held():
         if node.is_done:
             return
-        folder.mkdir(parents=True, exist_ok=True)
+        node.run.folder.mkdir(parents=True, exist_ok=True)
         notebook = notebooks.read(CHAPTERS[node.kind])
-        partial = folder / f"partial-{NOTEBOOK}"
-        notebooks.execute(
-            notebook,
-            partial,
-            parameters=_injected(node.params, notebook),
-            # NumPy's libraries would else start a thread for every core, in each run.
-            environment=dict.fromkeys(THREADS, str(node.params.threads)),
-        )
-        partial.replace(folder / NOTEBOOK)
+        partial = node.run.folder / f"partial-{NOTEBOOK}"
+        given = _injected(node.params, notebook)
+        # NumPy's libraries would else start a thread for every core, in each run.
+        threads = dict.fromkeys(THREADS, str(node.params.threads))
+        notebooks.execute(notebook, partial, parameters=given, environment=threads)
+        partial.replace(node.run.folder / NOTEBOOK)
 
 
 def _injected(params: Params, notebook: nbformat.NotebookNode) -> dict[str, Any]:
@@ -125,23 +122,20 @@ def submit(graph: Graph, client: Client) -> tuple[dict[str, Future], dict[str, O
     for name, node in todo.items():
         parents = [futures.get(need) or outcomes[need] for need in node.needs]
         on_gpu = has_gpu and node.kind != "store" and node.params.device != "cpu"
-        futures[name] = client.submit(
-            run_node,
-            node,
-            parents,
-            environment,
-            key=f"{name}-{os.environ[STOP_FILE]}",
-            resources={GPU: 1} if on_gpu else None,
-        )
+        resources = {GPU: 1} if on_gpu else None
+        key = f"{name}-{os.environ[STOP_FILE]}"
+        work = (run_node, node, parents, environment)
+        futures[name] = client.submit(*work, key=key, resources=resources)
     return futures, outcomes
 
 
 def outcome_of(name: str, future: Future) -> Outcome:
-    """Return a finished future's outcome; a worker that died of it again and again is a failure."""
+    """Return a finished future's outcome; a run that kills one worker after another has failed."""
     try:
         return future.result()
     except KilledWorker:
-        return Outcome(name, "failed", "its worker died of it several times: is memory too small?")
+        told = f"it killed several workers, most often for want of memory: {LESS_MEMORY}"
+        return Outcome(name, "failed", told)
     except Exception as error:  # an error of ours, told without stopping the other runs
         return Outcome(name, "failed", f"{type(error).__name__}: {error}")
 

@@ -17,23 +17,25 @@ from distributed import Client, Scheduler, Security, SpecCluster, Worker
 from fusionkd_lib.engine.graph import Graph
 from fusionkd_lib.errors import InputError
 
-GPU = "gpu"
 LOCAL = {"protocol": "inproc://", "dashboard": False}
 
 
 def open_client(
-    scheduler: str | None, *, workers: int, tls: Mapping[str, str | None] | None = None
+    *,
+    workers: int,
+    scheduler: str | None = None,
+    tls: Mapping[str, str | None] | None = None,
 ) -> AbstractContextManager[Client]:
     """Connect to a Dask scheduler, or start a cluster inside this process.
 
     Parameters
     ----------
-    scheduler
-        Address such as ``tcp://host:8786`` or ``tls://host:8786``.
     workers
         Runs at once of the cluster inside this process.
+    scheduler
+        Address such as ``tcp://host:8786`` or ``tls://host:8786``.
     tls
-        Files of a ``tls://`` scheduler: ``tls_ca``, ``tls_cert``, ``tls_key``; Dask's own
+        Certificates of a ``tls://`` scheduler by their names in `distributed.Security`; Dask's own
         configuration has those that are left out.
 
     Raises
@@ -58,7 +60,7 @@ def _connect(scheduler: str, tls: Mapping[str, str | None]) -> Client:
     except (OSError, ValueError, TypeError) as error:  # TypeError: TLS without certificates
         raise InputError(
             f"--scheduler {scheduler}: no Dask scheduler answers there ({error}): start one with "
-            "dask scheduler, see to the certificates of a tls:// one, or leave the option out"
+            "dask scheduler, check the certificates of a tls:// one, or leave the option out"
         ) from None
     if client.dashboard_link:
         print(f"Dask's dashboard: {client.dashboard_link}", flush=True)
@@ -69,8 +71,7 @@ def _security(scheduler: str, tls: Mapping[str, str | None]) -> Security | None:
     if not scheduler.startswith("tls://"):
         print(f"{scheduler}: whoever reaches this port can run code as its user", flush=True)
         return None
-    names = {"tls_ca": "tls_ca_file", "tls_cert": "tls_client_cert", "tls_key": "tls_client_key"}
-    given = {name: str(tls[key]) for key, name in names.items() if tls.get(key)}
+    given = {name: file for name, file in tls.items() if file}
     return Security(require_encryption=True, **given)
 
 
@@ -97,8 +98,6 @@ class LocalWorker(Unheard, Worker):
 def _local_client(workers: int) -> Iterator[Client]:
     # Memory is the kernels', which Dask does not see.
     options = LOCAL | {"nthreads": 1, "memory_limit": 0}
-    if torch.cuda.is_available():
-        options["resources"] = {GPU: 1}
     with (
         SpecCluster(
             scheduler={"cls": LocalScheduler, "options": LOCAL | {"port": 0}},

@@ -26,7 +26,7 @@ class Node:
     Parameters
     ----------
     name
-        Of the run's folder, or of the store.
+        The run's folder, or the store.
     needs
         Names of the nodes that must be done before.
     branch
@@ -62,12 +62,6 @@ class Node:
         return held(self.run.folder.parent / ".locks" / f"{self.name}.notebook")
 
 
-def check(settings: Iterable[Params]) -> None:
-    """Refuse what could not even begin, such as a CQT above Nyquist."""
-    for params in settings:
-        experiment.representations_of(params)
-
-
 def plan(settings: Iterable[Params]) -> Graph:
     """Return the nodes that parameters ask for, by name, each after those that it needs.
 
@@ -76,10 +70,9 @@ def plan(settings: Iterable[Params]) -> Graph:
     InputError
         Where a run could not even begin, such as a CQT above Nyquist.
     """
-    settings = [settle(params) for params in settings]
-    check(settings)
     stores, branches, fusions = {}, {}, {}
-    for params in settings:
+    for params in map(settle, settings):
+        experiment.representations_of(params)
         store = _store_name(params)
         known = stores[store].params.representations if store in stores else ()
         union = tuple(dict.fromkeys((*known, *params.representations)))
@@ -121,9 +114,9 @@ def forget(graph: Graph) -> None:
 
 
 def estimate_seconds(node: Node, past: Iterable[Record]) -> float | None:
-    """Estimate a run's training time from the fastest like run of the past, if there is one.
+    """Estimate a run's training time from the fastest similar run of the past, if there is one.
 
-    Alike are runs of the same kind, dataset, trunk and width; the time goes with the epochs.
+    Similar runs agree in kind, data, network and machine; time grows with the number of epochs.
     """
 
     def setting(params: Params) -> tuple:
@@ -156,5 +149,5 @@ def describe(graph: Graph, past: Iterable[Record]) -> str:
     known = [s for s in seconds if s]
     total = f"; those of known speed train for about {sum(known) / 60:.1f} min" if known else ""
     unknown = sum(node.kind != "store" for node in todo.values()) - len(known)
-    total += f"; {unknown} have no like run yet, and no estimate" if unknown else ""
+    total += f"; {unknown} resemble no run yet, and have no estimate" if unknown else ""
     return "\n".join([f"{len(graph)} nodes, {len(todo)} to run{total}:", *lines])

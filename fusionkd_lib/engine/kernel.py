@@ -1,4 +1,4 @@
-"""The kernel of a run: ipykernel's, without the port on which it hears what forks of it print."""
+"""The kernel of a run: ipykernel's own, without the port that receives what its forks print."""
 
 from ipykernel.iostream import IOPubThread
 from ipykernel.kernelapp import launch_new_instance

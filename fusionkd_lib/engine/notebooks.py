@@ -64,9 +64,9 @@ def execute(
     notebook
         From `read`.
     path
-        Of the executed notebook.
+        Where the executed notebook goes.
     parameters
-        To inject after the cell that is tagged ``parameters``.
+        Injected after the cell that is tagged ``parameters``.
     environment
         Variables that the kernel has beside those of this process.
 
@@ -79,13 +79,8 @@ def execute(
     """
     try:
         with _configuration(environment or {}) as config:
-            return papermill.execute_notebook(
-                notebook,
-                path,
-                parameters=dict(parameters or {}),
-                progress_bar=False,
-                config=config,
-            )
+            options = {"config": config, "progress_bar": False, "coalesce_streams": True}
+            return papermill.execute_notebook(notebook, path, dict(parameters or {}), **options)
     except PapermillExecutionError as error:
         message = f"cell {error.exec_count} of {path}: {error.ename}: {error.evalue}"
         kind = Stopped if error.ename == Stopped.__name__ else InputError
@@ -111,12 +106,8 @@ def _configuration(environment: Mapping[str, str]) -> Iterator[Config]:
     Kernels that start at the same time would else take each other's.
     """
     with TemporaryDirectory(prefix="fusionkd-") as folder:
-        sockets = {"transport": "ipc", "ip": f"{folder}/kernel"}
+        kernel = {"transport": "ipc", "ip": f"{folder}/kernel", "environment": dict(environment)}
         # A kernel that is told to end reports an interrupt, which is nobody's concern.
-        quiet = {"extra_arguments": ["--IPKernelApp.log_level=CRITICAL"]}
-        yield Config(
-            {
-                "KernelManager": sockets | {"environment": dict(environment)},
-                "NotebookClient": quiet | {"kernel_manager_class": Kernel},
-            }
-        )
+        quiet = ["--IPKernelApp.log_level=CRITICAL"]
+        client = {"kernel_manager_class": Kernel, "extra_arguments": quiet}
+        yield Config({"KernelManager": kernel, "NotebookClient": client})

@@ -1,12 +1,12 @@
-"""What a person sees while runs are under way: a live line a run, or plain lines in a log.
+"""What a person sees while runs are under way: one live line per run, or plain lines in a log.
 
 The epochs are read from the runs' own ``history.csv``, so that it does not matter on which machine
 a run happens.
 """
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from contextlib import nullcontext
 
 import pandas as pd
 from distributed import Future
@@ -20,27 +20,8 @@ from fusionkd_lib.engine.graph import Graph, Node
 POLL_SECONDS = 0.5
 
 
-@dataclass
-class Watch:
-    """The state of a batch: outcomes so far, and the epochs of what is running."""
-
-    graph: Graph
-    outcomes: dict[str, Outcome]
-    seen: dict[str, int] = field(default_factory=dict)
-
-    def running(self) -> dict[str, pd.DataFrame]:
-        """Return the histories of runs that are under way."""
-        histories = {}
-        for name, node in self.graph.items():
-            if node.kind != "store" and name not in self.outcomes:
-                history = read_history(node)
-                if len(history):
-                    histories[name] = history
-        return histories
-
-
 def read_history(node: Node) -> pd.DataFrame:
-    """Return the epochs that a run has behind it, none where it has not begun."""
+    """Return the epochs that a run has finished, none if it has not begun."""
     try:
         return pd.read_csv(node.run.folder / "history.csv")
     except (FileNotFoundError, pd.errors.EmptyDataError):
@@ -64,51 +45,53 @@ def watch(
     futures: Mapping[str, Future],
     graph: Graph,
     outcomes: Mapping[str, Outcome],
-    *,
-    console: Console | None = None,
 ) -> dict[str, Outcome]:
     """Show progress until every future has finished; return every outcome by name."""
-    console = console or Console()
-    state = Watch(graph, dict(outcomes))
-    if not console.is_terminal:
-        return _poll(futures, state, lambda: _print_epochs(state), console)
-    with Live(console=console, refresh_per_second=4) as live:
-        return _poll(futures, state, lambda: live.update(_live_table(state)), console)
+    console, outcomes, seen = Console(), dict(outcomes), {}
+    live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
+    with live or nullcontext():
+        while True:
+            for name, future in futures.items():
+                if name not in outcomes and future.done():
+                    outcomes[name] = outcome_of(name, future)
+                    told = f"({len(outcomes)}/{len(graph)}) {_line(outcomes[name])}"
+                    console.print(told, highlight=False, soft_wrap=True)
+            if len(outcomes) == len(graph):
+                return outcomes
+            running = _running(graph, outcomes)
+            if live:
+                live.update(_live_table(running, f"{len(outcomes)} of {len(graph)} nodes finished"))
+            else:
+                _print_epochs(running, seen)
+            time.sleep(POLL_SECONDS)
 
 
-def _poll(
-    futures: Mapping[str, Future], state: Watch, show: Callable[[], None], console: Console
-) -> dict[str, Outcome]:
-    while True:
-        for name, future in futures.items():
-            if name not in state.outcomes and future.done():
-                state.outcomes[name] = outcome_of(name, future)
-                console.print(_line(state, state.outcomes[name]), highlight=False, soft_wrap=True)
-        if len(state.outcomes) == len(state.graph):
-            return state.outcomes
-        show()
-        time.sleep(POLL_SECONDS)
+def _running(graph: Graph, outcomes: Mapping[str, Outcome]) -> dict[str, list[str]]:
+    """Return the progress of the runs that are under way."""
+    running = {}
+    for name, node in graph.items():
+        if node.kind != "store" and name not in outcomes and len(history := read_history(node)):
+            running[name] = describe_progress(node, history)
+    return running
 
 
-def _line(state: Watch, outcome: Outcome) -> str:
-    counted = f"({len(state.outcomes)}/{len(state.graph)})"
+def _line(outcome: Outcome) -> str:
     took = f" in {outcome.seconds:.0f} s" if outcome.status == "done" else ""
-    why = f": {outcome.message}" if outcome.message and outcome.status == "skipped" else ""
-    return f"{counted} {outcome.name}: {outcome.status}{took}{why}"
+    why = f": {outcome.message}" if outcome.status == "skipped" else ""
+    return f"{outcome.name}: {outcome.status}{took}{why}"
 
 
-def _print_epochs(state: Watch) -> None:
-    for name, history in state.running().items():
-        if state.seen.get(name) != len(history):
+def _print_epochs(running: Mapping[str, list[str]], seen: dict[str, str]) -> None:
+    for name, (epoch, *more) in running.items():
+        if seen.get(name) != epoch:
             # What an earlier, interrupted command trained is told in one line.
-            state.seen[name] = len(history)
-            told = ", ".join(filter(None, describe_progress(state.graph[name], history)))
-            print(f"  {name}: {told}", flush=True)
+            seen[name] = epoch
+            print(f"  {name}: {', '.join(filter(None, [epoch, *more]))}", flush=True)
 
 
-def _live_table(state: Watch) -> Table:
+def _live_table(running: Mapping[str, list[str]], last: str) -> Table:
     table = Table.grid(padding=(0, 2))
-    for name, history in state.running().items():
-        table.add_row(name, *describe_progress(state.graph[name], history))
-    table.add_row(f"{len(state.outcomes)} of {len(state.graph)} nodes finished")
+    for name, progress in running.items():
+        table.add_row(name, *progress)
+    table.add_row(last)
     return table
