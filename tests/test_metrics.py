@@ -15,6 +15,7 @@ from sklearn.metrics import (
 )
 
 from fusionkd_lib.auprc import count, count_fine
+from fusionkd_lib.challenge import evaluate_sonyc, read_predictions
 from fusionkd_lib.datasets import sonyc_ust
 from fusionkd_lib.errors import InputError
 from fusionkd_lib.metrics import (
@@ -23,12 +24,10 @@ from fusionkd_lib.metrics import (
     bootstrap_interval,
     choose_thresholds,
     confusion,
-    evaluate_sonyc,
     macro_auprc,
     micro_auprc,
     per_class_auprc,
     per_class_recall,
-    read_predictions,
     summary,
 )
 
@@ -358,12 +357,12 @@ def test_predictions_that_do_not_fit_are_refused(miniature, spoil, fault):
 
 def test_an_unknown_level_is_refused(miniature):
     annotations, taxonomy, predictions = miniature
-    with pytest.raises(InputError, match="level is 'middle'"):
+    with pytest.raises(InputError, match="level='middle': must be one of coarse, fine"):
         evaluate_sonyc(predictions, annotations, taxonomy, "middle")
 
 
 def test_a_file_that_names_no_clips_is_no_prediction(tmp_path):
-    with pytest.raises(InputError, match=r"scores\.csv does not exist"):
+    with pytest.raises(InputError, match=r"scores\.csv: does not exist"):
         read_predictions(tmp_path / "scores.csv")
     (tmp_path / "scores.csv").write_text("1_engine\n0.5\n")
     with pytest.raises(InputError, match="lacks the column audio_filename"):

@@ -114,7 +114,7 @@ def test_missing_clips_are_counted_with_both_ways_out(root):
     (root / "audio" / "validate" / "00_000001.wav").unlink()
     with pytest.raises(
         InputError,
-        match=r"1 of 4 clips are missing, the first .*validate/00_000001\.wav; "
+        match=r"1 of 4 clips are missing, the first .*validate/00_000001\.wav: "
         r"`allow_partial: true` .* `fusionkd data fetch sonyc_ust`",
     ):
         sonyc_ust.clips(root)
@@ -122,7 +122,7 @@ def test_missing_clips_are_counted_with_both_ways_out(root):
 
 def test_annotations_without_any_audio_are_refused(tmp_path):
     root = make_sonyc_ust(tmp_path / "sonyc", audio=False)
-    with pytest.raises(InputError, match="No clip is there"):
+    with pytest.raises(InputError, match="no clip is there"):
         sonyc_ust.clips(root, allow_partial=True)
 
 
@@ -131,21 +131,21 @@ def test_annotations_without_any_audio_are_refused(tmp_path):
     [("level", "middle"), ("labels", "all"), ("coarse_labels", "mended"), ("status", "fake")],
 )
 def test_an_unknown_choice_is_named_with_what_is_allowed(root, parameter, value):
-    with pytest.raises(InputError, match=f"{parameter} is '{value}'; it is one of .*, "):
+    with pytest.raises(InputError, match=f"{parameter}='{value}': must be one of .*, "):
         sonyc_ust.clips(root, **{parameter: value})
 
 
 @pytest.mark.parametrize("name", ["annotations.csv", "dcase-ust-taxonomy.yaml"])
 def test_a_missing_file_is_named(root, name):
     (root / name).unlink()
-    with pytest.raises(InputError, match=rf"{name} does not exist; .*data fetch sonyc_ust"):
+    with pytest.raises(InputError, match=rf"{name}: does not exist: .*data fetch sonyc_ust"):
         sonyc_ust.clips(root)
 
 
 @pytest.mark.parametrize(
     ("columns", "fault"),
     [
-        ({"split": "test"}, "line 2: split is test; it is train or validate"),
+        ({"split": "test"}, "line 2: split is test: must be train or validate"),
         ({"1_engine_presence": [0, 2] + [0] * 8}, "line 3: 1_engine_presence is 2"),
         ({"1_engine_presence": [0, None] + [0] * 8}, "line 3: 1_engine_presence is nan"),
         ({"annotator_id": 1}, "0 agreed truths .* for 2 validation clips"),

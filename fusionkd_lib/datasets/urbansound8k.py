@@ -129,16 +129,16 @@ def read_metadata(path: str | Path) -> pd.DataFrame:
     # Read as text where a single row is no number.
     folds = pd.to_numeric(metadata["fold"], errors="coerce")
     classes = pd.to_numeric(metadata["classID"], errors="coerce")
-    files.check_rows(path, metadata, "fold", folds.isin(FOLDS), "it is 1 to 10")
+    files.check_rows(path, metadata, "fold", folds.isin(FOLDS), "must be 1 to 10")
     known = classes.isin(range(len(CLASSES)))
-    files.check_rows(path, metadata, "classID", known, "it is 0 to 9")
+    files.check_rows(path, metadata, "classID", known, "must be 0 to 9")
     metadata = metadata.assign(fold=folds.astype(int), classID=classes.astype(int))
     named = metadata["class"] == [CLASSES[index] for index in metadata["classID"]]
-    files.check_rows(path, metadata, "class", named, "it is not the name of that row's classID")
-    files.check_rows(path, metadata, "fsID", metadata["fsID"].notna(), "it is a recording's number")
+    files.check_rows(path, metadata, "class", named, "must be the name of its classID")
+    files.check_rows(path, metadata, "fsID", metadata["fsID"].notna(), "must be a recording's number")
     files.check_names(path, metadata, "slice_file_name")
     once = ~metadata["slice_file_name"].duplicated()
-    files.check_rows(path, metadata, "slice_file_name", once, "it stands there twice")
+    files.check_rows(path, metadata, "slice_file_name", once, "appears twice")
     return metadata
 
 
