@@ -8,14 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fusionkd_lib.auprc import (
-    Counts,
-    check_tags,
-    count,
-    macro_auprc,
-    micro_auprc,
-    per_class_auprc,
-)
+from fusionkd_lib.auprc import Counts, check_tags, count, macro_auprc, micro_auprc, per_class_auprc
 from fusionkd_lib.errors import InputError
 
 __all__ = [

@@ -16,7 +16,7 @@ from sklearn.metrics import (
 
 from fusionkd_lib.auprc import count, count_fine
 from fusionkd_lib.challenge import evaluate_sonyc, read_predictions
-from fusionkd_lib.datasets import sonyc_ust
+from fusionkd_lib.datasets import sonyc_labels
 from fusionkd_lib.errors import InputError
 from fusionkd_lib.metrics import (
     accuracy,
@@ -39,8 +39,8 @@ TOLERANCE = {"uniform_noise": 1e-4, "noisy_truth": 1e-4}
 @pytest.fixture(scope="module")
 def challenge(dcase):
     return (
-        sonyc_ust.read_annotations(dcase / "annotations.csv"),
-        sonyc_ust.read_taxonomy(dcase / "dcase-ust-taxonomy.yaml"),
+        sonyc_labels.read_annotations(dcase / "annotations.csv"),
+        sonyc_labels.read_taxonomy(dcase / "dcase-ust-taxonomy.yaml"),
         dcase,
     )
 
@@ -49,11 +49,16 @@ def challenge(dcase):
 def miniature(tmp_path):
     """Return annotations, taxonomy, and predictions of 0.5 throughout."""
     root = make_sonyc_ust(tmp_path / "sonyc", audio=False)
-    annotations = sonyc_ust.read_annotations(root / "annotations.csv")
-    taxonomy = sonyc_ust.Taxonomy(COARSE, FINE)
+    annotations = sonyc_labels.read_annotations(root / "annotations.csv")
+    taxonomy = sonyc_labels.Taxonomy(COARSE, FINE)
     tags = (*taxonomy.tags("coarse"), *taxonomy.tags("fine", incomplete=True))
     names = {"audio_filename": ["03_000001.wav", "00_000001.wav"]}
     return annotations, taxonomy, pd.DataFrame(names | dict.fromkeys(tags, 0.5))
+
+
+def agreed_truth(annotations, taxonomy, *, level: str) -> pd.DataFrame:
+    presence = sonyc_labels.presence_of(annotations, taxonomy, level=level, incomplete=True)
+    return sonyc_labels.agreed_truth(annotations, presence)
 
 
 def random_tags(seed: int, *, n: int = 200, n_tags: int = 5) -> tuple[np.ndarray, np.ndarray]:
@@ -278,7 +283,7 @@ def test_evaluation_reproduces_the_challenges_own_values(challenge, name, level)
 def test_the_array_metric_is_the_evaluations_coarse_level(challenge):
     annotations, taxonomy, folder = challenge
     predictions = read_predictions(folder / "noisy_truth.csv").set_index("audio_filename")
-    truth = sonyc_ust.ground_truth(annotations, taxonomy)
+    truth = agreed_truth(annotations, taxonomy, level="coarse")
     scores = predictions.loc[truth.index, truth.columns].to_numpy()
     result = evaluate_sonyc(predictions.reset_index(), annotations, taxonomy)
     assert micro_auprc(truth.to_numpy(), scores) == pytest.approx(result["micro_auprc"], abs=1e-12)
@@ -287,7 +292,7 @@ def test_the_array_metric_is_the_evaluations_coarse_level(challenge):
 
 def test_a_perfect_fine_oracle_is_held_down_by_the_shipped_coarse_column(challenge):
     annotations, taxonomy, _ = challenge
-    fine = sonyc_ust.ground_truth(annotations, taxonomy, level="fine")
+    fine = agreed_truth(annotations, taxonomy, level="fine")
     coarse = {
         tag: fine[list(taxonomy.fine_tags(category, True))].max(axis=1)
         for category, tag in zip(taxonomy.coarse, taxonomy.tags("coarse"), strict=True)

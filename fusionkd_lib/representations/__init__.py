@@ -17,15 +17,7 @@ from fusionkd_lib.representations.base import Representation, checked, decibels
 from fusionkd_lib.representations.constant_q import ConstantQ
 from fusionkd_lib.representations.stft import Gammatone, LogMel, Stft
 
-__all__ = [
-    "ConstantQ",
-    "Gammatone",
-    "LogMel",
-    "Representation",
-    "Stft",
-    "build",
-    "compute",
-]
+__all__ = ["ConstantQ", "Gammatone", "LogMel", "Representation", "Stft", "build", "compute"]
 
 
 def build(name: str, *, sample_rate: int, hop_length: int = 512, **settings: Any) -> Representation:
