@@ -93,8 +93,8 @@ def test_a_class_without_clips_has_a_row_of_zeros_and_no_recall():
         ([0, 1], np.zeros((3, 2)), r"targets \(2,\) and scores \(3, 2\)"),
         ([0], np.zeros(2), r"scores \(2,\)"),
         ([], np.zeros((0, 2)), "not empty"),
-        ([0, 2], np.zeros((2, 2)), "targets reach 2; they are 0 to 1"),
-        ([0, -1], np.zeros((2, 2)), "they are 0 to 1"),
+        ([0, 2], np.zeros((2, 2)), "targets reach from 0 to 2: must be classes from 0 to 1"),
+        ([0, -1], np.zeros((2, 2)), "from -1 to 0: must be classes from 0 to 1"),
         ([0, 1], np.full((2, 2), np.nan), "scores hold NaN"),
     ],
 )
@@ -457,8 +457,8 @@ def test_a_summary_is_json_whatever_the_targets():
     [
         ([0, 0, 0], {}, "at least two"),
         ([0, 1], {}, "have 3, 3 and 2 rows"),
-        ([0, 1, 2], {"n_resamples": 0}, "n_resamples is 0"),
-        ([0, 1, 2], {"level": 1.0}, r"level 1\.0"),
+        ([0, 1, 2], {"n_resamples": 0}, "n_resamples=0: must be 1 or more"),
+        ([0, 1, 2], {"level": 1.0}, r"level=1\.0: must lie in \(0, 1\)"),
     ],
 )
 def test_what_cannot_be_resampled_is_refused(groups, options, fault):
