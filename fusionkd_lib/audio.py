@@ -126,10 +126,8 @@ def fit_length(waveform: np.ndarray, n_samples: int) -> np.ndarray:
     >>> fit_length(np.array([0.1, 0.2, 0.3]), 2)
     array([0.1, 0.2])
     """
-    fitted = np.zeros(n_samples, dtype=waveform.dtype)
     kept = waveform[:n_samples]
-    fitted[: len(kept)] = kept
-    return fitted
+    return np.pad(kept, (0, n_samples - len(kept)))
 
 
 def index_audio(folder: str | Path) -> dict[str, Path]:
@@ -152,9 +150,9 @@ def index_audio(folder: str | Path) -> dict[str, Path]:
         return {}
     except OSError as error:
         raise cannot_open(folder, error) from error
+    paths = [Path(folder, name) for name in sorted(names)]
     # A leading dot marks what an archiver or an editor left beside the file itself.
-    paths = [Path(folder, name) for name in sorted(names) if not name.startswith(".")]
-    paths = [path for path in paths if path.suffix.lower() in SUFFIXES]
+    paths = [p for p in paths if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
     paths.sort(key=lambda path: SUFFIXES.index(path.suffix.lower()), reverse=True)
     return {path.stem: path for path in paths}
 
@@ -202,18 +200,15 @@ def _open_file(path: Path) -> BinaryIO:
 def _check_header(sound: soundfile.SoundFile, path: Path) -> None:
     if sound.format not in FORMATS:
         raise _not_audio(path, f"its format is {sound.format}")
-    log = sound.extra_info
-    if UNENDED.search(log):
+    if UNENDED.search(sound.extra_info):
         raise _truncated(path, "its last Ogg page does not end the stream")
-    if sizes := SHORTENED.search(log):
-        declared, there = int(sizes[1]), int(sizes[2])
+    if sizes := SHORTENED.search(sound.extra_info):
+        declared, there = map(int, sizes.groups())
         if there < declared < STREAMING_SIZE:
             raise _truncated(path, f"{there:,} of {declared:,} bytes are there")
     if sound.frames in (0, UNKNOWN_FRAMES):
-        raise InputError(
-            f"{path}: holds no samples, or its header does not say how many: convert it to WAV or "
-            "fetch it again"
-        )
+        fault = "holds no samples, or its header does not say how many"
+        raise InputError(f"{path}: {fault}: convert it to WAV or fetch it again")
 
 
 def _read_blocks(sound: soundfile.SoundFile, path: Path) -> Iterator[np.ndarray]:
@@ -231,10 +226,9 @@ def _read_blocks(sound: soundfile.SoundFile, path: Path) -> Iterator[np.ndarray]
 def _checked(frames: np.ndarray, path: Path) -> np.ndarray:
     largest = np.abs(frames).max()
     if not largest <= LOUDEST:  # NaN is not
-        raise InputError(
-            f"{path}: holds a sample of {largest:.3g}: full scale is 1, and NaN, infinite or above "
-            f"{LOUDEST:g} cannot be used; write it anew from its source"
-        )
+        allowed = f"full scale is 1, and NaN, infinite or above {LOUDEST:g} cannot be used"
+        fault = f"holds a sample of {largest:.3g}: {allowed}"
+        raise InputError(f"{path}: {fault}; write it anew from its source")
     return frames
 
 
@@ -251,10 +245,8 @@ def cannot_open(path: str | Path, error: OSError) -> InputError:
 
 
 def _not_audio(path: Path, reason: str) -> InputError:
-    return InputError(
-        f"{path}: cannot be read as audio ({reason}): WAV, FLAC, Ogg, MP3 and AIFF can; convert it "
-        "to WAV or FLAC, or fetch it again"
-    )
+    allowed = "WAV, FLAC, Ogg, MP3 and AIFF can; convert it to WAV or FLAC, or fetch it again"
+    return InputError(f"{path}: cannot be read as audio ({reason}): {allowed}")
 
 
 def _truncated(path: Path, evidence: str) -> InputError:

@@ -8,7 +8,7 @@ Source: V. Lostanlen, J. Cramer et al., evaluation code of the challenge; its so
 is unstable, so that it is reproduced to 1e-4 where recalls tie, and to 1e-6 elsewhere.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,8 +17,7 @@ from fusionkd_lib.errors import InputError
 LOWEST_THRESHOLD = 0.01
 
 
-@dataclass(frozen=True, eq=False)
-class Counts:
+class Counts(NamedTuple):
     """True positives, false positives and positives (T,) at T falling thresholds.
 
     ``positives`` is true positives and false negatives together; at the fine level it depends on
@@ -33,9 +32,7 @@ class Counts:
     def at(self, thresholds: np.ndarray) -> "Counts":
         """Return the counts at other thresholds: each that of the next one here, not below it."""
         rows = len(self.thresholds) - 1 - np.searchsorted(self.thresholds[::-1], thresholds)
-        return Counts(
-            thresholds, self.true_positives[rows], self.false_positives[rows], self.positives[rows]
-        )
+        return Counts(thresholds, *(counts[rows] for counts in self[1:]))
 
 
 def micro_auprc(targets: np.ndarray, scores: np.ndarray) -> float:
@@ -80,11 +77,10 @@ def check_tags(targets: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.
     """Return both as (n, K) float64, or raise an `InputError`."""
     targets, scores = np.asarray(targets, dtype=float), np.asarray(scores, dtype=float)
     if targets.ndim != 2 or targets.shape != scores.shape or not targets.size:
-        raise InputError(
-            f"targets {targets.shape} and scores {scores.shape}; both are (clips, tags), not empty."
-        )
+        shapes = f"targets {targets.shape} and scores {scores.shape}"
+        raise InputError(f"{shapes}: both must be (clips, tags), not empty")
     if not ((scores >= 0) & (scores <= 1)).all():
-        raise InputError(f"scores reach {scores.min()} to {scores.max()}; they are in [0, 1].")
+        raise InputError(f"scores reach {scores.min()} to {scores.max()}: must lie in [0, 1]")
     return targets, scores
 
 
@@ -163,13 +159,8 @@ def falling_thresholds(scores: np.ndarray) -> np.ndarray:
 def pool(categories: list[Counts]) -> Counts:
     """Add the counts of categories at the union of their thresholds."""
     thresholds = np.unique(np.concatenate([counts.thresholds for counts in categories]))[::-1]
-    shared = [counts.at(thresholds) for counts in categories]
-    return Counts(
-        thresholds,
-        true_positives=sum(counts.true_positives for counts in shared),
-        false_positives=sum(counts.false_positives for counts in shared),
-        positives=sum(counts.positives for counts in shared),
-    )
+    shared = [counts.at(thresholds)[1:] for counts in categories]
+    return Counts(thresholds, *(sum(counts) for counts in zip(*shared, strict=True)))
 
 
 def area(counts: Counts, *, rising: bool = False) -> float:
@@ -178,9 +169,8 @@ def area(counts: Counts, *, rising: bool = False) -> float:
     The challenge's code does that for its micro average, and the reverse for single categories.
     """
     # Nothing predicted, or nothing to be found: 0, whatever the denominator above 0.
-    precision = counts.true_positives / np.maximum(
-        counts.true_positives + counts.false_positives, 0.5
-    )
+    predicted = counts.true_positives + counts.false_positives
+    precision = counts.true_positives / np.maximum(predicted, 0.5)
     recall = counts.true_positives / np.maximum(counts.positives, 0.5)
     if rising:
         precision, recall = precision[::-1], recall[::-1]

@@ -7,19 +7,19 @@ import pandas as pd
 
 from fusionkd_lib.auprc import Counts, area, count, count_fine, pool
 from fusionkd_lib.datasets.files import read_table
-from fusionkd_lib.datasets.sonyc_labels import Taxonomy, ground_truth
+from fusionkd_lib.datasets.sonyc_labels import Taxonomy, agreed_truth, presence_of
 from fusionkd_lib.errors import InputError
 
 
 def read_predictions(path: str | Path) -> pd.DataFrame:
-    """Read a file in the challenge's submission format: ``audio_filename`` and a column a tag.
+    """Read a file in the challenge's submission format: ``audio_filename`` and one column per tag.
 
     Raises
     ------
     InputError
-        If the file is missing, no CSV, empty, or names no clips.
+        If the file is missing, not a CSV file, empty, or names no clips.
     """
-    remedy = "give a CSV file with audio_filename and a column a tag"
+    remedy = "give a CSV file with audio_filename and one column per tag"
     return read_table(Path(path), ("audio_filename",), remedy=remedy)
 
 
@@ -36,10 +36,11 @@ def evaluate_sonyc(
     Parameters
     ----------
     predictions
-        From `read_predictions`: ``audio_filename``, with any suffix or none, and a column a tag, in
-        [0, 1]. The other level's columns may lack; so may the incomplete tags', which count as 0.
+        From `read_predictions`: ``audio_filename``, with any suffix or none, and one column per
+        tag, in [0, 1]. The columns of the other level may be absent; so may those of the incomplete
+        tags, which count as 0.
     annotations, taxonomy
-        From `sonyc_ust.read_annotations` and `sonyc_ust.read_taxonomy`.
+        From `sonyc_labels.read_annotations` and `sonyc_labels.read_taxonomy`.
     level
         ``"coarse"`` or ``"fine"``.
     coarse_labels
@@ -53,20 +54,22 @@ def evaluate_sonyc(
     Raises
     ------
     InputError
-        If a column or a clip is missing, a clip is not of the split or stands twice, or a value is
-        no number in [0, 1].
+        If a column or a clip is missing, a clip is not in the split or appears twice, or a score is
+        not a number in [0, 1].
 
     Source
     ------
     DCASE 2019 Task 5, Urban Sound Tagging.
     """
-    truth = ground_truth(annotations, taxonomy, level=level, coarse_labels=coarse_labels)
-    required = taxonomy.tags(level)
-    scores = _align(predictions, truth, required)
+    presence = presence_of(
+        annotations, taxonomy, level=level, coarse_labels=coarse_labels, incomplete=True
+    )
+    truth = agreed_truth(annotations, presence)
+    scores = _align(predictions, truth, taxonomy.tags(level))
     if level == "coarse":
-        categories = [count(truth[tag].to_numpy(), scores[tag].to_numpy()) for tag in required]
+        categories = [count(truth[tag].to_numpy(), scores[tag].to_numpy()) for tag in truth]
     else:
-        categories = [_count_category(truth, scores, taxonomy, number) for number in taxonomy.fine]
+        categories = [_category(truth, scores, taxonomy, number) for number in taxonomy.coarse]
     areas = [area(counts) for counts in categories]
     return {
         "micro_auprc": area(pool(categories), rising=True),
@@ -75,9 +78,7 @@ def evaluate_sonyc(
     }
 
 
-def _count_category(
-    truth: pd.DataFrame, scores: pd.DataFrame, taxonomy: Taxonomy, number: int
-) -> Counts:
+def _category(truth: pd.DataFrame, scores: pd.DataFrame, taxonomy: Taxonomy, number: int) -> Counts:
     complete = list(taxonomy.fine_tags(number))
     incomplete = [tag for tag in taxonomy.fine_tags(number, True) if tag not in complete]
     return count_fine(
@@ -93,36 +94,33 @@ def _align(
     predictions: pd.DataFrame, truth: pd.DataFrame, required: tuple[str, ...]
 ) -> pd.DataFrame:
     """Return the scores of the truth's clips and tags, in its order."""
-    missing = [column for column in ("audio_filename", *required) if column not in predictions]
-    if missing:
-        raise InputError(f"The predictions lack the column {missing[0]}; add it.")
-    names = [Path(str(name)).stem for name in predictions["audio_filename"]]
-    clips = pd.Index([Path(name).stem for name in truth.index])
+    for column in ("audio_filename", *required):
+        if column not in predictions:
+            raise InputError(f"the predictions lack the column {column}: add it")
+    names = pd.Index(Path(str(name)).stem for name in predictions["audio_filename"])
+    clips = pd.Index(Path(name).stem for name in truth.index)
+    _check_clips(names, clips)
     tags = [tag for tag in truth.columns if tag in predictions]
     scores = predictions[tags].apply(pd.to_numeric, errors="coerce").set_axis(names, axis=0)
-    _check_clips(scores.index, clips)
     for tag in tags:
-        outside = ~scores[tag].between(0, 1).to_numpy()
-        if outside.any():
-            value = predictions[tag].to_numpy()[outside][0]
-            raise InputError(f"The predictions' {tag} has {value}; a score is a number in [0, 1].")
+        outside = predictions[tag][~scores[tag].between(0, 1).to_numpy()]
+        if len(outside):
+            value = outside.iloc[0]
+            raise InputError(f"the predictions' {tag} has {value}: must be a number in [0, 1]")
     return scores.reindex(index=clips, columns=truth.columns, fill_value=0.0)
 
 
 def _check_clips(names: pd.Index, clips: pd.Index) -> None:
     """Require each of the split's clips once, and no other."""
-    absent, extra = clips.difference(names), names.difference(clips)
+    absent, extra, again = clips.difference(names), names.difference(clips), names.duplicated()
+    fault = ""
     if len(absent):
-        raise InputError(
-            f"The predictions lack {len(absent):,} of {len(clips):,} clips, the first {absent[0]}; "
-            "predict the whole split."
-        )
-    if len(extra):
-        raise InputError(
-            f"The predictions hold {len(extra):,} clips that are not of the split, the first "
-            f"{extra[0]}; leave them out."
-        )
-    if not names.is_unique:
-        raise InputError(
-            f"The predictions hold {names[names.duplicated()][0]} twice; keep one row."
-        )
+        missing = f"lack {len(absent):,} of {len(clips):,} clips, the first {absent[0]}"
+        fault = f"{missing}: predict the whole split"
+    elif len(extra):
+        foreign = f"hold {len(extra):,} clips that are not of the split, the first {extra[0]}"
+        fault = f"{foreign}: leave them out"
+    elif again.any():
+        fault = f"hold {names[again][0]} twice: keep one row"
+    if fault:
+        raise InputError(f"the predictions {fault}")

@@ -8,29 +8,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fusionkd_lib.auprc import (
-    Counts,
-    check_tags,
-    count,
-    macro_auprc,
-    micro_auprc,
-    per_class_auprc,
-)
+from fusionkd_lib.auprc import Counts, check_tags, count, macro_auprc, micro_auprc, per_class_auprc
 from fusionkd_lib.errors import InputError
 
-__all__ = [
-    "accuracy",
-    "bootstrap",
-    "bootstrap_interval",
-    "choose_thresholds",
-    "confusion",
-    "macro_auprc",
-    "micro_auprc",
-    "official",
-    "per_class_auprc",
-    "per_class_recall",
-    "summary",
-]
+Metric = Callable[[np.ndarray, np.ndarray], float]  # metric(targets, scores)
 
 
 def accuracy(targets: np.ndarray, scores: np.ndarray) -> float:
@@ -53,7 +34,7 @@ def accuracy(targets: np.ndarray, scores: np.ndarray) -> float:
 
 
 def confusion(targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Count clips: (K, K) int64, a row a true class, a column a predicted one.
+    """Count clips: (K, K) int64, one row per true class and one column per predicted class.
 
     Parameters and errors are those of `accuracy`.
     """
@@ -131,7 +112,7 @@ def _or_none(values: np.ndarray) -> list[float | None]:
 
 
 def bootstrap(
-    metric: Callable[[np.ndarray, np.ndarray], float],
+    metric: Metric,
     targets: np.ndarray,
     scores: np.ndarray,
     groups: np.ndarray,
@@ -164,22 +145,21 @@ def bootstrap(
     B. Efron and R. Tibshirani, An Introduction to the Bootstrap, 1993, chapters 8 and 13.
     """
     targets, scores, groups = np.asarray(targets), np.asarray(scores), np.asarray(groups)
-    if not len(targets) == len(scores) == len(groups):
-        raise InputError(
-            f"targets, scores and groups have {len(targets)}, {len(scores)} and {len(groups)} "
-            "rows; they have one row a clip."
-        )
+    lengths = len(targets), len(scores), len(groups)
+    if len(set(lengths)) > 1:
+        rows = "{}, {} and {} rows".format(*lengths)
+        raise InputError(f"targets, scores and groups have {rows}: must have one row per clip")
     _, group_of = np.unique(groups, return_inverse=True)
     rows = np.split(np.argsort(group_of, kind="stable"), np.cumsum(np.bincount(group_of))[:-1])
     if len(rows) < 2:
-        raise InputError(f"groups has {len(rows)} recordings; resampling needs at least two.")
+        raise InputError(f"groups has {len(rows)} recordings: resampling needs at least two")
     drawn = np.random.default_rng(seed).integers(len(rows), size=(n_resamples, len(rows)))
     samples = (np.concatenate([rows[group] for group in groups]) for groups in drawn)
     return np.array([metric(targets[sample], scores[sample]) for sample in samples])
 
 
 def bootstrap_interval(
-    metric: Callable[[np.ndarray, np.ndarray], float],
+    metric: Metric,
     targets: np.ndarray,
     scores: np.ndarray,
     groups: np.ndarray,
@@ -192,8 +172,10 @@ def bootstrap_interval(
 
     The other parameters, errors and the source are those of `bootstrap`.
     """
-    if n_resamples < 1 or not 0 < level < 1:
-        raise InputError(f"n_resamples is {n_resamples}, level {level}; above 0, and in (0, 1).")
+    if n_resamples < 1:
+        raise InputError(f"n_resamples={n_resamples}: must be 1 or more")
+    if not 0 < level < 1:
+        raise InputError(f"level={level}: must lie in (0, 1)")
     values = bootstrap(metric, targets, scores, groups, n_resamples=n_resamples, seed=seed)
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
@@ -202,13 +184,12 @@ def bootstrap_interval(
 def _check_classes(targets: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     targets, scores = np.asarray(targets), np.asarray(scores)
     if scores.ndim != 2 or targets.shape != scores.shape[:1] or not scores.size:
-        raise InputError(
-            f"targets {targets.shape} and scores {scores.shape}; they are (clips,) and (clips, "
-            "classes), not empty."
-        )
+        shapes = f"targets {targets.shape} and scores {scores.shape}"
+        raise InputError(f"{shapes}: must be (clips,) and (clips, classes), not empty")
     n_classes = scores.shape[1]
     if not np.isin(targets, np.arange(n_classes)).all():
-        raise InputError(f"targets reach {targets.max()}; they are 0 to {n_classes - 1}.")
+        reach = f"targets reach from {targets.min()} to {targets.max()}"
+        raise InputError(f"{reach}: must be classes from 0 to {n_classes - 1}")
     if np.isnan(scores).any():
-        raise InputError("scores hold NaN; the network diverged, or a clip was not predicted.")
+        raise InputError("scores hold NaN: the network diverged, or a clip was not predicted")
     return targets.astype(np.int64), scores

@@ -133,7 +133,7 @@ def test_a_server_that_is_not_there(tmp_path, monkeypatch):
 
 def test_a_root_that_is_a_file(tmp_path, served):
     (tmp_path / "data").write_text("")
-    check(refused_fetch(tmp_path / "data"), "data cannot be written", "choose another")
+    check(refused_fetch(tmp_path / "data"), "data: cannot be written", "choose another")
 
 
 def test_a_damaged_record_of_an_earlier_fetch(tmp_path, served):

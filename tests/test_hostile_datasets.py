@@ -24,7 +24,7 @@ from hostile import (
 from miniature import make_sonyc_ust, make_urbansound8k
 
 from fusionkd_lib import experiment
-from fusionkd_lib.datasets import sonyc_ust, urbansound8k
+from fusionkd_lib.datasets import sonyc_labels, sonyc_ust, urbansound8k
 from fusionkd_lib.params import make_params
 
 # Tables of UrbanSound8K
@@ -179,7 +179,7 @@ TAXONOMY = {
 def test_a_taxonomy_that_cannot_be_used(tmp_path, make, says):
     root = make_sonyc_ust(tmp_path / "SONYC-UST")
     make(root / "dcase-ust-taxonomy.yaml")
-    sentence = sentence_of(sonyc_ust.read_taxonomy, root / "dcase-ust-taxonomy.yaml")
+    sentence = sentence_of(sonyc_labels.read_taxonomy, root / "dcase-ust-taxonomy.yaml")
     check(sentence, "dcase-ust-taxonomy.yaml", *says)
     assert refused(*score(root, write_predictions(tmp_path / "p.csv"))) == sentence
     assert_nothing_was_executed(tmp_path)
@@ -199,7 +199,7 @@ def emptied(root: Path) -> Path:
 
 
 ROOTS = {
-    "a folder that is not there": (moved_away, ("UrbanSound8K.csv does not exist", "data fetch")),
+    "a folder that is not there": (moved_away, ("UrbanSound8K.csv: does not exist", "data fetch")),
     "the folder above": (lambda root: root.parent, ("does not exist", "give the folder")),
     "the folder of the clips": (lambda root: root / "audio", ("does not exist", "give the folder")),
     "the table itself": (
@@ -208,9 +208,9 @@ ROOTS = {
     ),
     "another dataset": (
         lambda root: make_sonyc_ust(root.parent / "sonyc"),
-        ("UrbanSound8K.csv does not exist", "data fetch urbansound8k"),
+        ("UrbanSound8K.csv: does not exist", "data fetch urbansound8k"),
     ),
-    "a table without a clip": (emptied, ("No clip is there", "data fetch urbansound8k")),
+    "a table without a clip": (emptied, ("no clip is there", "data fetch urbansound8k")),
     "a part of the dataset": (
         lambda root: (root / "audio" / "fold2" / "1002-8-0-0.wav").unlink() or root,
         ("1 of 4 clips are missing", "1002-8-0-0.wav", "allow_partial: true"),
@@ -222,10 +222,10 @@ ROOTS = {
 def test_a_root_that_is_not_the_dataset(tmp_path, make, says):
     root = make(make_urbansound8k(tmp_path / "UrbanSound8K"))
     params = make_params({"dataset": "urbansound8k", "data_root": str(root)})
-    check(sentence_of(experiment.open_clips, params), *says)
+    check(sentence_of(experiment.clips_of, params), *says)
 
 
 def test_no_root_at_all(monkeypatch):
     monkeypatch.delenv("FUSIONKD_DATA", raising=False)
-    sentence = sentence_of(experiment.open_clips, make_params({"dataset": "sonyc_ust"}))
+    sentence = sentence_of(experiment.clips_of, make_params({"dataset": "sonyc_ust"}))
     check(sentence, "sonyc_ust", "set data_root", "FUSIONKD_DATA", "SONYC-UST")

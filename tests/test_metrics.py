@@ -16,7 +16,7 @@ from sklearn.metrics import (
 
 from fusionkd_lib.auprc import count, count_fine
 from fusionkd_lib.challenge import evaluate_sonyc, read_predictions
-from fusionkd_lib.datasets import sonyc_ust
+from fusionkd_lib.datasets import sonyc_labels
 from fusionkd_lib.errors import InputError
 from fusionkd_lib.metrics import (
     accuracy,
@@ -39,8 +39,8 @@ TOLERANCE = {"uniform_noise": 1e-4, "noisy_truth": 1e-4}
 @pytest.fixture(scope="module")
 def challenge(dcase):
     return (
-        sonyc_ust.read_annotations(dcase / "annotations.csv"),
-        sonyc_ust.read_taxonomy(dcase / "dcase-ust-taxonomy.yaml"),
+        sonyc_labels.read_annotations(dcase / "annotations.csv"),
+        sonyc_labels.read_taxonomy(dcase / "dcase-ust-taxonomy.yaml"),
         dcase,
     )
 
@@ -49,11 +49,16 @@ def challenge(dcase):
 def miniature(tmp_path):
     """Return annotations, taxonomy, and predictions of 0.5 throughout."""
     root = make_sonyc_ust(tmp_path / "sonyc", audio=False)
-    annotations = sonyc_ust.read_annotations(root / "annotations.csv")
-    taxonomy = sonyc_ust.Taxonomy(COARSE, FINE)
+    annotations = sonyc_labels.read_annotations(root / "annotations.csv")
+    taxonomy = sonyc_labels.Taxonomy(COARSE, FINE)
     tags = (*taxonomy.tags("coarse"), *taxonomy.tags("fine", incomplete=True))
     names = {"audio_filename": ["03_000001.wav", "00_000001.wav"]}
     return annotations, taxonomy, pd.DataFrame(names | dict.fromkeys(tags, 0.5))
+
+
+def agreed_truth(annotations, taxonomy, *, level: str) -> pd.DataFrame:
+    presence = sonyc_labels.presence_of(annotations, taxonomy, level=level, incomplete=True)
+    return sonyc_labels.agreed_truth(annotations, presence)
 
 
 def random_tags(seed: int, *, n: int = 200, n_tags: int = 5) -> tuple[np.ndarray, np.ndarray]:
@@ -88,8 +93,8 @@ def test_a_class_without_clips_has_a_row_of_zeros_and_no_recall():
         ([0, 1], np.zeros((3, 2)), r"targets \(2,\) and scores \(3, 2\)"),
         ([0], np.zeros(2), r"scores \(2,\)"),
         ([], np.zeros((0, 2)), "not empty"),
-        ([0, 2], np.zeros((2, 2)), "targets reach 2; they are 0 to 1"),
-        ([0, -1], np.zeros((2, 2)), "they are 0 to 1"),
+        ([0, 2], np.zeros((2, 2)), "targets reach from 0 to 2: must be classes from 0 to 1"),
+        ([0, -1], np.zeros((2, 2)), "from -1 to 0: must be classes from 0 to 1"),
         ([0, 1], np.full((2, 2), np.nan), "scores hold NaN"),
     ],
 )
@@ -278,7 +283,7 @@ def test_evaluation_reproduces_the_challenges_own_values(challenge, name, level)
 def test_the_array_metric_is_the_evaluations_coarse_level(challenge):
     annotations, taxonomy, folder = challenge
     predictions = read_predictions(folder / "noisy_truth.csv").set_index("audio_filename")
-    truth = sonyc_ust.ground_truth(annotations, taxonomy)
+    truth = agreed_truth(annotations, taxonomy, level="coarse")
     scores = predictions.loc[truth.index, truth.columns].to_numpy()
     result = evaluate_sonyc(predictions.reset_index(), annotations, taxonomy)
     assert micro_auprc(truth.to_numpy(), scores) == pytest.approx(result["micro_auprc"], abs=1e-12)
@@ -287,7 +292,7 @@ def test_the_array_metric_is_the_evaluations_coarse_level(challenge):
 
 def test_a_perfect_fine_oracle_is_held_down_by_the_shipped_coarse_column(challenge):
     annotations, taxonomy, _ = challenge
-    fine = sonyc_ust.ground_truth(annotations, taxonomy, level="fine")
+    fine = agreed_truth(annotations, taxonomy, level="fine")
     coarse = {
         tag: fine[list(taxonomy.fine_tags(category, True))].max(axis=1)
         for category, tag in zip(taxonomy.coarse, taxonomy.tags("coarse"), strict=True)
@@ -357,12 +362,12 @@ def test_predictions_that_do_not_fit_are_refused(miniature, spoil, fault):
 
 def test_an_unknown_level_is_refused(miniature):
     annotations, taxonomy, predictions = miniature
-    with pytest.raises(InputError, match="level is 'middle'"):
+    with pytest.raises(InputError, match="level='middle': must be one of coarse, fine"):
         evaluate_sonyc(predictions, annotations, taxonomy, "middle")
 
 
 def test_a_file_that_names_no_clips_is_no_prediction(tmp_path):
-    with pytest.raises(InputError, match=r"scores\.csv does not exist"):
+    with pytest.raises(InputError, match=r"scores\.csv: does not exist"):
         read_predictions(tmp_path / "scores.csv")
     (tmp_path / "scores.csv").write_text("1_engine\n0.5\n")
     with pytest.raises(InputError, match="lacks the column audio_filename"):
@@ -452,8 +457,8 @@ def test_a_summary_is_json_whatever_the_targets():
     [
         ([0, 0, 0], {}, "at least two"),
         ([0, 1], {}, "have 3, 3 and 2 rows"),
-        ([0, 1, 2], {"n_resamples": 0}, "n_resamples is 0"),
-        ([0, 1, 2], {"level": 1.0}, r"level 1\.0"),
+        ([0, 1, 2], {"n_resamples": 0}, "n_resamples=0: must be 1 or more"),
+        ([0, 1, 2], {"level": 1.0}, r"level=1\.0: must lie in \(0, 1\)"),
     ],
 )
 def test_what_cannot_be_resampled_is_refused(groups, options, fault):

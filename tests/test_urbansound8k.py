@@ -67,7 +67,7 @@ def test_missing_clips_are_counted_with_both_ways_out(root):
     (root / "audio" / "fold10" / "1003-0-0-0.wav").unlink()
     with pytest.raises(
         InputError,
-        match=r"2 of 4 clips are missing, the first .*fold2/1002-8-0-0\.wav; "
+        match=r"2 of 4 clips are missing, the first .*fold2/1002-8-0-0\.wav: "
         r"`allow_partial: true` .* `fusionkd data fetch urbansound8k`",
     ):
         urbansound8k.clips(root)
@@ -76,7 +76,7 @@ def test_missing_clips_are_counted_with_both_ways_out(root):
 def test_a_copy_without_any_clip_is_no_partial_one(root):
     for path in root.glob("audio/*/*.wav"):
         path.unlink()
-    with pytest.raises(InputError, match=r"No clip is there.*`fusionkd data fetch urbansound8k`"):
+    with pytest.raises(InputError, match=r"no clip is there.*`fusionkd data fetch urbansound8k`"):
         urbansound8k.clips(root, allow_partial=True)
 
 
@@ -88,7 +88,7 @@ def test_shortened_metadata_are_not_the_whole_dataset(root, monkeypatch):
 
 
 def test_a_folder_that_is_not_the_dataset_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"UrbanSound8K\.csv does not exist; give the folder"):
+    with pytest.raises(InputError, match=r"UrbanSound8K\.csv: does not exist: give the folder"):
         urbansound8k.clips(tmp_path)
 
 
@@ -103,10 +103,10 @@ def test_a_missing_column_is_named(root, column):
 @pytest.mark.parametrize(
     ("columns", "fault"),
     [
-        ({"fold": [1, 11, 2, 10]}, "line 3: fold is 11; it is 1 to 10"),
+        ({"fold": [1, 11, 2, 10]}, "line 3: fold is 11: must be 1 to 10"),
         ({"fold": [1, 1, 0, 10]}, "line 4: fold is 0"),
         ({"fold": [1, 1, "two", 10]}, "line 4: fold is two"),
-        ({"classID": [3, 3, 8, 10]}, "line 5: classID is 10; it is 0 to 9"),
+        ({"classID": [3, 3, 8, 10]}, "line 5: classID is 10: must be 0 to 9"),
         ({"classID": [3, 3, None, 0]}, "line 4: classID is nan"),
         ({"class": ["dog_bark", "siren", "siren", "air_conditioner"]}, "line 3: class is siren"),
         ({"slice_file_name": ["a.wav", "b.wav", "a.wav", "c.wav"]}, "line 4: .* twice"),
@@ -123,7 +123,7 @@ def test_damaged_metadata_are_named_by_line(root, columns, fault):
 )
 def test_metadata_that_are_no_csv_are_refused(root, content):
     (root / "metadata" / "UrbanSound8K.csv").write_bytes(content)
-    with pytest.raises(InputError, match=r"UrbanSound8K\.csv (cannot be read as CSV|lacks)"):
+    with pytest.raises(InputError, match=r"UrbanSound8K\.csv: (cannot be read as CSV|lacks)"):
         urbansound8k.clips(root)
 
 

@@ -4,8 +4,8 @@ The file ``fetched.json`` beside a fetched dataset records its source, licence a
 """
 
 import json
-from collections import Counter
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
@@ -13,12 +13,20 @@ import pooch
 from requests import Response  # what pooch downloads with
 from requests.exceptions import RequestException
 
+from fusionkd_lib import catalogue
 from fusionkd_lib.audio import cannot_open, read_header
-from fusionkd_lib.datasets import files, sonyc_ust, urbansound8k
+from fusionkd_lib.datasets import files
 from fusionkd_lib.datasets.unpacking import SUFFIXES, extract
 from fusionkd_lib.errors import InputError
+from fusionkd_lib.storage import write_json
 
-DATASETS: dict[str, ModuleType] = {"urbansound8k": urbansound8k, "sonyc_ust": sonyc_ust}
+# The module of each dataset on disk holds its NAME, SOURCE, LICENCE, CITATION, ARCHIVES (file ->
+# checksum or None), ARCHIVE_ROOT and `expected_files`.
+DATASETS = {
+    name: import_module(entry.loader.partition(":")[0])
+    for name, entry in catalogue.DATASETS.items()
+    if entry.folder
+}
 RECORD = "fetched.json"
 
 
@@ -31,7 +39,7 @@ class Report:
     dataset, root
         Its name and folder.
     expected, found
-        Number of clips that the metadata list, and number that exist, broken ones included.
+        Number of clips that the metadata list, and of those that exist, broken ones included.
     parts
         Folder -> ``"873"`` or ``"387 of 925"``.
     missing, broken, unexpected
@@ -59,13 +67,10 @@ class Report:
 
     def __str__(self) -> str:
         counted = ", ".join(f"{part} {number}" for part, number in self.parts.items())
-        lines = [f"{self.dataset} in {self.root}: {files.count(self.found, self.expected)} clips"]
-        lines.append(f"  {counted}")
-        for fault in ("missing", "broken", "unexpected"):
-            paths = getattr(self, fault)
-            if paths:
-                lines.append(f"  {len(paths):,} {fault}, the first {paths[0]}")
-        return "\n".join(lines)
+        total = f"{self.dataset} in {self.root}: {files.count(self.found, self.expected)} clips"
+        faults = {key: getattr(self, key) for key in ("missing", "broken", "unexpected")}
+        told = [f"{len(p):,} {key}, the first {p[0]}" for key, p in faults.items() if p]
+        return "\n  ".join([total, counted, *told])
 
 
 def fetch(
@@ -130,34 +135,28 @@ def check(name: str, root: str | Path) -> Report:
     """
     dataset, root = _dataset(name), Path(root)
     expected = dataset.expected_files(root)
-    located = files.locate(expected)
-    pairs = list(zip(expected, located, strict=True))
-    found = [path for path in located if path]
-    listed = set(found)
-    others = [path for path in sorted((root / "audio").rglob("*")) if path.is_file()]
+    pairs = zip(expected, files.locate(expected), strict=True)
+    found = {listed: path for listed, path in pairs if path}
+    others = {path for path in (root / "audio").rglob("*") if path.is_file()} - {*found.values()}
+    unexpected = [path for path in sorted(others) if not path.name.startswith(".")]
+    folders = ([path.parent.name for path in paths] for paths in (expected, found))
     return Report(
         dataset=dataset.NAME,
         root=str(root),
         expected=len(expected),
         found=len(found),
-        parts=_count_parts(pairs),
-        missing=[_inside(path, root) for path, there in pairs if there is None],
-        broken=[f"{_inside(path, root)}: {fault}" for path in found if (fault := _fault(path))],
-        unexpected=[
-            _inside(path, root)
-            for path in others
-            if path not in listed and not path.name.startswith(".")
-        ],
+        parts=files.count_parts(*folders),
+        missing=[_inside(root, path) for path in expected if path not in found],
+        broken=[fault for path in found.values() if (fault := _fault(root, path))],
+        unexpected=[_inside(root, path) for path in unexpected],
     )
 
 
 def _download(url: str, root: Path, *, checksum: str | None, progress: bool) -> Path:
     name = url.rsplit("/", 1)[-1]
-    downloader = pooch.HTTPDownloader(progressbar=progress, chunk_size=1 << 20)
+    download = pooch.HTTPDownloader(progressbar=progress, chunk_size=1 << 20)
     try:
-        return Path(
-            pooch.retrieve(url, checksum, fname=name, path=str(root), downloader=downloader)
-        )
+        return Path(pooch.retrieve(url, checksum, fname=name, path=root, downloader=download))
     except RequestException as error:
         answer = "cannot be reached" if error.response is None else _answer(error.response)
         raise InputError(
@@ -178,24 +177,16 @@ def _answer(response: Response) -> str:
 
 
 def _record(root: Path, dataset: ModuleType, *, source: str, checksums: dict[str, str]) -> None:
-    record = {
-        "dataset": dataset.NAME,
-        "source": source,
-        "licence": dataset.LICENCE,
-        "citation": dataset.CITATION,
-        "files": checksums,
-    }
+    told = {"licence": dataset.LICENCE, "citation": dataset.CITATION, "files": checksums}
     try:
-        (root / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        write_json(root / RECORD, {"dataset": dataset.NAME, "source": source, **told})
     except OSError as error:
         raise _unwritable(root, error) from error
 
 
 def _unwritable(root: Path, error: OSError) -> InputError:
-    return InputError(
-        f"{root}: cannot be written ({error.strerror or error}): fix that and try again, or choose "
-        "another folder"
-    )
+    fault = f"{root}: cannot be written ({error.strerror or error})"
+    return InputError(f"{fault}: fix that and try again, or choose another folder")
 
 
 def _recorded(root: Path) -> dict[str, str]:
@@ -212,27 +203,18 @@ def _recorded(root: Path) -> dict[str, str]:
 
 
 def _dataset(name: str) -> ModuleType:
-    if name not in DATASETS:
-        raise InputError(f"dataset={name!r}: must be one of {', '.join(DATASETS)}")
+    files.choose("dataset", name, DATASETS)
     return DATASETS[name]
 
 
-def _count_parts(pairs: list[tuple[Path, Path | None]]) -> dict[str, str]:
-    """Count the clips of each folder; fold10 comes after fold9."""
-    listed = Counter(path.parent.name for path, _ in pairs)
-    found = Counter(path.parent.name for path, there in pairs if there)
-    folders = sorted(listed, key=lambda name: (len(name), name))
-    return {folder: files.count(found[folder], listed[folder]) for folder in folders}
-
-
-def _fault(path: Path) -> str:
+def _fault(root: Path, path: Path) -> str:
     """Return what is wrong with a sound file's header, or ""."""
     try:
         read_header(path)
     except InputError as error:
-        return str(error).removeprefix(f"{path}: ")
+        return str(error).replace(str(path), _inside(root, path), 1)
     return ""
 
 
-def _inside(path: Path, root: Path) -> str:
+def _inside(root: Path, path: Path) -> str:
     return path.relative_to(root).as_posix()

@@ -4,10 +4,12 @@ A clip is found by its stem, so that a re-encoded copy serves as well; a missing
 unless the caller allows a partial copy.
 """
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from io import BytesIO
 from pathlib import Path, PureWindowsPath
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -71,23 +73,25 @@ def read_table(path: Path, columns: Sequence[str], *, remedy: str) -> pd.DataFra
     return table
 
 
-def check_rows(path: Path, table: pd.DataFrame, column: str, valid: pd.Series, rule: str) -> None:
+def choose(parameter: str, value: str, allowed: Collection[str]) -> None:
+    """Raise an `InputError` that names the parameter unless its value is allowed."""
+    if value not in allowed:
+        raise InputError(f"{parameter}={value!r}: must be one of {', '.join(allowed)}")
+
+
+def check_rows(path: Path, column: pd.Series, valid: pd.Series, rule: str) -> None:
     """Raise an `InputError` that gives the line of the first invalid row, and the rule."""
-    if valid.all():
-        return
-    row = int(np.flatnonzero(~valid)[0])
-    raise InputError(
-        f"{path}, line {row + 2}: {column} is {table[column].iloc[row]!s}: {rule}; fetch the file "
-        "again"
-    )
+    if not valid.all():
+        row = int(np.flatnonzero(~valid)[0])
+        place = f"{path}, line {row + 2}: {column.name} is {column.iloc[row]!s}"
+        raise InputError(f"{place}: {rule}; fetch the file again")
 
 
-def check_names(path: Path, table: pd.DataFrame, column: str) -> None:
+def check_names(path: Path, column: pd.Series) -> None:
     """Require the plain name of a file in each row, so that nothing outside the dataset is read."""
     # Windows' rules know slashes, backslashes and drives.
-    plain = [isinstance(name, str) and PureWindowsPath(name).name == name for name in table[column]]
-    rule = "must be the name of a sound file, without a folder"
-    check_rows(path, table, column, pd.Series(plain, index=table.index), rule)
+    plain = column.map(lambda name: isinstance(name, str) and PureWindowsPath(name).name == name)
+    check_rows(path, column, plain, "must be the name of a sound file, without a folder")
 
 
 def locate(expected: Sequence[Path]) -> list[Path | None]:
@@ -96,50 +100,45 @@ def locate(expected: Sequence[Path]) -> list[Path | None]:
     return [indices[path.parent].get(path.stem) for path in expected]
 
 
-def require(
-    expected: Sequence[Path],
-    found: Sequence[Path | None],
-    *,
-    n_clips: int,
-    allow_partial: bool,
-    fetch: str,
-) -> None:
-    """Refuse a copy without any clip, and one that lacks some unless that is allowed.
+def present(
+    listed: pd.DataFrame, *, n_clips: int, allow_partial: bool, dataset: str
+) -> pd.DataFrame:
+    """Return the rows whose clip is there, ``path`` now being the file that was found.
 
     Parameters
     ----------
-    expected, found
-        Where each listed clip should be, and what `locate` found.
+    listed
+        One row per clip; ``path`` is where the archive has its file.
     n_clips
         Number of clips of the dataset.
     allow_partial
         Whether some may be missing.
-    fetch
-        The dataset's name on the command line, for the way out.
+    dataset
+        Its name on the command line, for the way out.
 
     Raises
     ------
     InputError
-        Gives the number of missing clips, the first of them, and both ways out.
+        If no clip is there, or some are missing and that is not allowed: gives their number, the
+        first of them, and both ways out.
     """
-    absent = [path for path, there in zip(expected, found, strict=True) if there is None]
-    rest = f"`fusionkd data fetch {fetch}` gets the rest"
-    if len(absent) == len(expected):
+    found = pd.Series(locate(listed["path"].tolist()), index=listed.index, dtype=object)
+    absent = listed["path"][found.isna()].tolist()
+    rest = f"`fusionkd data fetch {dataset}` gets the rest"
+    if len(absent) == len(listed):
         raise InputError(f"no clip is there, not even {absent[0]}: {rest}")
-    ways_out = f"`allow_partial: true` uses a partial copy, or {rest}"
-    if absent and not allow_partial:
-        raise InputError(
-            f"{len(absent):,} of {len(expected):,} clips are missing, the first {absent[0]}: "
-            f"{ways_out}"
-        )
-    if len(expected) != n_clips and not allow_partial:
-        raise InputError(f"{len(expected):,} clips are listed, not {n_clips:,}: {ways_out}")
+    if not allow_partial and (absent or len(listed) != n_clips):
+        fault = f"{len(listed):,} clips are listed, not {n_clips:,}"
+        if absent:
+            fault = f"{len(absent):,} of {len(listed):,} clips are missing, the first {absent[0]}"
+        raise InputError(f"{fault}: `allow_partial: true` uses a partial copy, or {rest}")
+    return listed.assign(path=found).dropna(subset="path")
 
 
-def reencoded(paths: Sequence[Path]) -> str:
-    """Return ``"re-encoded (.ogg)"``, naming the suffixes other than the ``.wav``, or ""."""
+def reencoded(paths: Iterable[Path]) -> str:
+    """Return ``"; re-encoded (.ogg)"``, naming the suffixes other than ``.wav``, or ""."""
     suffixes = sorted({path.suffix.lower() for path in paths} - {".wav"})
-    return f"re-encoded ({', '.join(suffixes)})" if suffixes else ""
+    return f"; re-encoded ({', '.join(suffixes)})" if suffixes else ""
 
 
 def count(found: int, listed: int) -> str:
@@ -147,7 +146,14 @@ def count(found: int, listed: int) -> str:
     return f"{found:,}" if found == listed else f"{found:,} of {listed:,}"
 
 
-def reader(paths: Sequence[Path]) -> Callable[[int, int], np.ndarray]:
+def count_parts(listed: Iterable, found: Iterable) -> dict[Any, str]:
+    """Count the clips of each part, given the part of each clip; fold 10 comes after fold 9."""
+    listed, found = Counter(listed), Counter(found)
+    parts = sorted(listed, key=lambda part: (len(str(part)), part))
+    return {part: count(found[part], listed[part]) for part in parts}
+
+
+def reader(paths: Iterable[Path]) -> Callable[[int, int], np.ndarray]:
     """Return ``read(index, sample_rate)`` -> (N,) float32, which can go to another process."""
     return partial(_read, tuple(paths))
 

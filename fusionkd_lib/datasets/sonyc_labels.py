@@ -5,12 +5,12 @@ volunteer, a negative one a member of the lab's staff, and 0 the truth on which 
 tag is 1 or 0, or -1 where it was not annotated, which becomes NaN.
 """
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import yaml
+from pydantic.dataclasses import dataclass
 
 from fusionkd_lib.datasets import files
 from fusionkd_lib.errors import InputError
@@ -28,7 +28,7 @@ REMEDY = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config={"coerce_numbers_to_str": True})
 class Taxonomy:
     """The challenge's two levels of tags.
 
@@ -48,7 +48,7 @@ class Taxonomy:
         """Return the 8 coarse or 23 fine tags as the annotations spell them; 29 with incomplete."""
         if level == "coarse":
             return tuple(f"{number}_{name}" for number, name in self.coarse.items())
-        return tuple(tag for number in self.fine for tag in self.fine_tags(number, incomplete))
+        return tuple(tag for number in self.coarse for tag in self.fine_tags(number, incomplete))
 
     def fine_tags(self, category: int, incomplete: bool = False) -> tuple[str, ...]:
         """Return the fine tags of one category, the incomplete one last if it is wanted."""
@@ -75,20 +75,17 @@ def read_annotations(path: str | Path) -> pd.DataFrame:
     """
     path = Path(path)
     annotations = files.read_table(path, COLUMNS, remedy=REMEDY)
-    splits = annotations["split"].isin(SPLITS)
-    files.check_rows(path, annotations, "split", splits, "must be train or validate")
+    check = partial(files.check_rows, path)
+    split, sensor, clip, annotator = (annotations[column] for column in COLUMNS)
+    check(split, split.isin(SPLITS), "must be train or validate")
     # Read as text where a single row is no number.
-    annotators = pd.to_numeric(annotations["annotator_id"], errors="coerce")
-    files.check_rows(path, annotations, "annotator_id", annotators.notna(), "must be a number")
-    sensors = annotations["sensor_id"].notna()
-    files.check_rows(path, annotations, "sensor_id", sensors, "must be a sensor's number")
-    files.check_names(path, annotations, "audio_filename")
-    first_split = annotations.groupby("audio_filename")["split"].transform("first")
-    one_split = annotations["split"] == first_split
-    files.check_rows(path, annotations, "audio_filename", one_split, "a clip has one split")
+    check(annotator, pd.to_numeric(annotator, errors="coerce").notna(), "must be a number")
+    check(sensor, sensor.notna(), "must be the number of a sensor")
+    files.check_names(path, clip)
+    check(clip, split == split.groupby(clip).transform("first"), "a clip has one split")
     for column in annotations.columns[annotations.columns.str.endswith(PRESENCE)]:
-        known = pd.to_numeric(annotations[column], errors="coerce").isin([-1, 0, 1])
-        files.check_rows(path, annotations, column, known, "must be 1, 0 or -1")
+        presence = pd.to_numeric(annotations[column], errors="coerce")
+        check(annotations[column], presence.isin([-1, 0, 1]), "must be 1, 0 or -1")
     return annotations
 
 
@@ -104,35 +101,66 @@ def read_taxonomy(path: str | Path) -> Taxonomy:
     content = files.read_bytes(path, remedy=REMEDY)
     try:
         levels = yaml.safe_load(content)
-        coarse = {int(number): str(name) for number, name in levels["coarse"].items()}
-        fine = {
-            int(number): {str(identifier): str(name) for identifier, name in tags.items()}
-            for number, tags in levels["fine"].items()
-        }
-    except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError):
+        taxonomy = Taxonomy(levels["coarse"], levels["fine"])
+    except (yaml.YAMLError, KeyError, TypeError, ValueError):
         raise InputError(f"{path}: is not the challenge's taxonomy: fetch it again") from None
-    if not coarse or set(coarse) != set(fine):
+    if not taxonomy.coarse or set(taxonomy.coarse) != set(taxonomy.fine):
         raise InputError(f"{path}: its coarse and fine categories differ: fetch it again")
-    return Taxonomy(coarse, {number: fine[number] for number in coarse})
+    return taxonomy
 
 
-def ground_truth(
+def presence_of(
     annotations: pd.DataFrame,
     taxonomy: Taxonomy,
     *,
     level: str = "coarse",
     coarse_labels: str = "shipped",
+    incomplete: bool = False,
 ) -> pd.DataFrame:
-    """Return the truth on which the staff agreed, for the validation clips.
+    """Return the tags that each annotator heard: one row per annotation, one column per tag.
 
     Parameters
     ----------
     annotations, taxonomy
         From `read_annotations` and `read_taxonomy`.
-    level
-        ``"coarse"``: 8 columns; ``"fine"``: 29, the incomplete tags included.
-    coarse_labels
-        ``"shipped"`` or ``"recomputed"``, as for `clips`.
+    level, coarse_labels, incomplete
+        As for `sonyc_ust.clips`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The annotations' index; 1.0, 0.0, or NaN where a tag was not annotated.
+
+    Raises
+    ------
+    InputError
+        If a parameter has another value, or a tag has no column.
+    """
+    files.choose("level", level, LEVELS)
+    files.choose("coarse_labels", coarse_labels, COARSE_LABELS)
+    if level == "fine" or coarse_labels == "shipped":
+        return _columns(annotations, taxonomy.tags(level, incomplete=incomplete))
+    categories = zip(taxonomy.tags("coarse"), taxonomy.coarse, strict=True)
+    fine = {tag: taxonomy.fine_tags(number, True) for tag, number in categories}
+    return pd.DataFrame({tag: _columns(annotations, fine[tag]).max(axis=1) for tag in fine})
+
+
+def _columns(annotations: pd.DataFrame, tags: tuple[str, ...]) -> pd.DataFrame:
+    for tag in tags:
+        if tag + PRESENCE not in annotations:
+            lacking = f"the annotations lack the column {tag}{PRESENCE}"
+            raise InputError(f"{lacking}: fetch {ANNOTATIONS} again")
+    columns = annotations[[tag + PRESENCE for tag in tags]].astype(float)
+    return columns.where(columns >= 0).set_axis(list(tags), axis=1)
+
+
+def agreed_truth(annotations: pd.DataFrame, presence: pd.DataFrame) -> pd.DataFrame:
+    """Return the truth on which the staff agreed, for the validation clips.
+
+    Parameters
+    ----------
+    annotations, presence
+        From `read_annotations` and `presence_of`.
 
     Returns
     -------
@@ -142,57 +170,12 @@ def ground_truth(
     Raises
     ------
     InputError
-        If a tag has no column, or a validation clip has no truth or several.
+        If a validation clip has no truth or several.
     """
-    presence = presence_of(
-        annotations, taxonomy, level=level, coarse_labels=coarse_labels, incomplete=True
-    )
-    return agreed_truth(annotations, presence)
-
-
-def choose(parameter: str, value: str, allowed: Collection[str]) -> None:
-    """Raise an `InputError` that names the parameter unless its value is allowed."""
-    if value not in allowed:
-        raise InputError(f"{parameter}={value!r}: must be one of {', '.join(allowed)}")
-
-
-def presence_of(
-    annotations: pd.DataFrame,
-    taxonomy: Taxonomy,
-    *,
-    level: str,
-    coarse_labels: str,
-    incomplete: bool,
-) -> pd.DataFrame:
-    """Return one float column per tag, rows as in the annotations, NaN where not annotated."""
-    choose("level", level, LEVELS)
-    choose("coarse_labels", coarse_labels, COARSE_LABELS)
-    if level == "coarse" and coarse_labels == "recomputed":
-        return pd.DataFrame(
-            {
-                tag: _columns(annotations, taxonomy.fine_tags(category, True)).max(axis=1)
-                for category, tag in zip(taxonomy.coarse, taxonomy.tags("coarse"), strict=True)
-            }
-        )
-    return _columns(annotations, taxonomy.tags(level, incomplete=incomplete))
-
-
-def _columns(annotations: pd.DataFrame, tags: tuple[str, ...]) -> pd.DataFrame:
-    missing = [tag for tag in tags if tag + PRESENCE not in annotations]
-    if missing:
-        raise InputError(
-            f"the annotations lack the column {missing[0]}{PRESENCE}: fetch {ANNOTATIONS} again"
-        )
-    columns = annotations[[tag + PRESENCE for tag in tags]].astype(float)
-    return columns.where(columns >= 0).set_axis(list(tags), axis=1)
-
-
-def agreed_truth(annotations: pd.DataFrame, presence: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of annotator 0 in ``validate``, one per clip, by file name."""
-    validating = annotations["split"] == "validate"
+    validating, names = annotations["split"] == "validate", annotations["audio_filename"]
     agreed = validating & (annotations["annotator_id"] == 0)
-    truth = presence[agreed].set_axis(annotations["audio_filename"][agreed], axis=0).sort_index()
-    expected = sorted(annotations["audio_filename"][validating].unique())
+    truth = presence[agreed].set_axis(names[agreed], axis=0).sort_index()
+    expected = sorted(names[validating].unique())
     if truth.index.tolist() != expected:
         raise InputError(
             f"the annotations hold {len(truth):,} agreed truths (annotator_id 0) for "

@@ -5,34 +5,15 @@ validation clip (``annotator_id`` 0). A tag is 1, 0, or -1 where it was not anno
 NaN. Layout: ``annotations.csv``, ``dcase-ust-taxonomy.yaml``, ``audio/train``, ``audio/validate``.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from fusionkd_lib.datasets import files
+from fusionkd_lib.datasets import files, sonyc_labels
 from fusionkd_lib.datasets.clips import Clips
-from fusionkd_lib.datasets.sonyc_labels import (
-    ANNOTATIONS,
-    TAXONOMY,
-    Taxonomy,
-    agreed_truth,
-    choose,
-    ground_truth,
-    presence_of,
-    read_annotations,
-    read_taxonomy,
-)
-
-__all__ = [
-    "Taxonomy",
-    "clips",
-    "expected_files",
-    "ground_truth",
-    "read_annotations",
-    "read_taxonomy",
-]
+from fusionkd_lib.datasets.sonyc_labels import ANNOTATIONS, TAXONOMY
 
 NAME = "SONYC-UST"
 SOURCE = "https://zenodo.org/records/2590742"
@@ -108,36 +89,27 @@ def clips(
     M. Cartwright et al., SONYC Urban Sound Tagging, DCASE 2019 Workshop; Task 5 of the challenge.
     """
     root = Path(root)
-    choose("labels", labels, VOTES)
-    annotations = read_annotations(root / ANNOTATIONS)
-    taxonomy = read_taxonomy(root / TAXONOMY)
-    presence = presence_of(
+    files.choose("labels", labels, VOTES)
+    files.choose("status", status or "real", STATUSES)
+    annotations = sonyc_labels.read_annotations(root / ANNOTATIONS)
+    taxonomy = sonyc_labels.read_taxonomy(root / TAXONOMY)
+    presence = sonyc_labels.presence_of(
         annotations, taxonomy, level=level, coarse_labels=coarse_labels, incomplete=incomplete
     )
-    truth = agreed_truth(annotations, presence)
-    names = annotations["audio_filename"]
-    volunteers = (annotations["split"] == "train") & (annotations["annotator_id"] > 0)
-    votes = presence[volunteers].groupby(names[volunteers])
-    targets = pd.concat([VOTES[labels](votes), truth])
-    table, expected = _table(annotations, root, order=targets.index)
-    files.require(
-        expected,
-        table["path"].tolist(),
-        n_clips=sum(N_CLIPS.values()),
-        allow_partial=allow_partial,
-        fetch="sonyc_ust",
+    targets = _targets(annotations, presence, VOTES[labels])
+    listed = _listed(annotations, root).loc[targets.index]
+    present = files.present(
+        listed, n_clips=sum(N_CLIPS.values()), allow_partial=allow_partial, dataset="sonyc_ust"
     )
-    there = table["path"].notna().to_numpy()
-    present = table[there].reset_index(drop=True)
-    status = _status(root, present, status)
+    status = status or _status(root, present)
     return Clips(
         dataset=f"{NAME} stand-in" if status == "stand-in" else NAME,
         classes=tuple(presence.columns),
-        table=present,
-        targets=targets.to_numpy(np.float32)[there],
+        table=present.reset_index(drop=True),
+        targets=targets.loc[present.index].to_numpy(np.float32),
         status=status,
-        read=files.reader(present["path"].tolist()),
-        note=_note(table, present),
+        read=files.reader(present["path"]),
+        note=_note(listed, present),
     )
 
 
@@ -149,49 +121,37 @@ def expected_files(root: str | Path) -> list[Path]:
     InputError
         If the annotations are missing or damaged.
     """
-    root = Path(root)
-    rows = read_annotations(root / ANNOTATIONS).drop_duplicates("audio_filename")
-    return _expected(rows["split"], rows["audio_filename"], root)
+    annotations = sonyc_labels.read_annotations(Path(root) / ANNOTATIONS)
+    return _listed(annotations, Path(root))["path"].tolist()
 
 
-def _table(
-    annotations: pd.DataFrame, root: Path, *, order: pd.Index
-) -> tuple[pd.DataFrame, list[Path]]:
-    """Return one row a clip, in that order of file names, and where its file should be."""
-    rows = annotations.drop_duplicates("audio_filename").set_index("audio_filename").loc[order]
-    expected = _expected(rows["split"], order, root)
-    table = pd.DataFrame(
-        {
-            "clip": [path.stem for path in expected],
-            "fold": rows["split"].to_numpy(),
-            "group": rows["sensor_id"].astype(str).to_numpy(),
-            "path": pd.Series(files.locate(expected), dtype=object),  # None where it is missing
-        }
-    )
-    return table, expected
+def _targets(annotations: pd.DataFrame, presence: pd.DataFrame, vote: Callable) -> pd.DataFrame:
+    """Return one row per clip, by file name: the training clips' votes, then the staff's truth."""
+    volunteers = (annotations["split"] == "train") & (annotations["annotator_id"] > 0)
+    votes = presence[volunteers].groupby(annotations["audio_filename"])
+    return pd.concat([vote(votes), sonyc_labels.agreed_truth(annotations, presence)])
 
 
-def _expected(splits: Iterable[str], names: Iterable[str], root: Path) -> list[Path]:
-    pairs = zip(splits, names, strict=True)
-    return [root / "audio" / split / name for split, name in pairs]
+def _listed(annotations: pd.DataFrame, root: Path) -> pd.DataFrame:
+    """Return one row per clip, by file name; ``path`` is as the archive has it."""
+    rows = annotations.drop_duplicates("audio_filename").set_index("audio_filename")
+    paths = [root / "audio" / split / name for name, split in rows["split"].items()]
+    clips, groups = [path.stem for path in paths], rows["sensor_id"].astype(str)
+    columns = {"clip": clips, "fold": rows["split"], "group": groups, "path": paths}
+    return pd.DataFrame(columns, index=rows.index)
 
 
-def _status(root: Path, present: pd.DataFrame, status: str | None) -> str:
-    if status is not None:
-        choose("status", status, STATUSES)
-        return status
+def _status(root: Path, present: pd.DataFrame) -> str:
     names = f"{root.absolute().name} {root.resolve().name}".lower()  # a link's, and its folder's
     if "standin" in names.replace("-", "").replace("_", ""):
         return "stand-in"
     whole = present["fold"].value_counts().to_dict() == N_CLIPS
-    return "real" if whole and not files.reencoded(present["path"].tolist()) else "partial"
+    return "real" if whole and not files.reencoded(present["path"]) else "partial"
 
 
-def _note(table: pd.DataFrame, present: pd.DataFrame) -> str:
-    """Say how many clips of which split are there, and what they are."""
-    parts = ", ".join(
-        f"{split} {files.count((present['fold'] == split).sum(), (table['fold'] == split).sum())}"
-        for split in N_CLIPS
-    )
-    total = f"{files.count(len(present), len(table))} clips: {parts}"
-    return "; ".join(filter(None, [total, files.reencoded(present["path"].tolist())]))
+def _note(listed: pd.DataFrame, present: pd.DataFrame) -> str:
+    """Say how many clips of each split are there, and what they are."""
+    parts = files.count_parts(listed["fold"], present["fold"])
+    counts = ", ".join(f"{split} {number}" for split, number in parts.items())
+    total = files.count(len(present), len(listed))
+    return f"{total} clips: {counts}{files.reencoded(present['path'])}"

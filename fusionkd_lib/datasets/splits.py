@@ -60,12 +60,11 @@ def make_split(
     """
     folds, groups = clips.table["fold"].to_numpy(), clips.table["group"].to_numpy()
     test_fold = "validate" if "validate" in folds else fold
-    _refuse_absent("fold", [test_fold], clips)
-    _refuse_absent("train_folds", train_folds or [], clips)
+    _refuse_absent(clips, fold=[test_fold], train_folds=train_folds or [])
     test = folds == test_fold
     others = ~test & (np.isin(folds, list(train_folds)) if train_folds else True)
-    leaked = others & np.isin(groups, groups[test])
-    rest = others & ~leaked if drop_leaked else others
+    leaked = others & np.isin(groups, groups[test]) & drop_leaked
+    rest = others & ~leaked
     if validation == "none":
         held_out = np.zeros_like(rest)
     elif validation == "next_fold" and len(set(folds[rest])) > 1:
@@ -75,33 +74,28 @@ def make_split(
     if (rest & ~held_out).sum() < 2:
         raise InputError(f"{clips.dataset} has too few clips outside fold {test_fold} to train on")
     if validation != "none" and not held_out.any():
-        raise InputError(
-            f"validation = {validation}: {clips.dataset} has no recording to spare outside fold "
-            f"{test_fold}: use validation: none"
-        )
-    return Split(
-        train=np.flatnonzero(rest & ~held_out),
-        validation=np.flatnonzero(held_out),
-        test=np.flatnonzero(test),
-        n_dropped=int(leaked.sum()) if drop_leaked else 0,
-    )
+        lacking = f"{clips.dataset} has no recording to spare outside fold {test_fold}"
+        raise InputError(f"validation = {validation}: {lacking}: use validation: none")
+    train, held_out, test = (np.flatnonzero(part) for part in (rest & ~held_out, held_out, test))
+    return Split(train, held_out, test, n_dropped=int(leaked.sum()))
 
 
-def _refuse_absent(key: str, wanted: Collection[int | str], clips: Clips) -> None:
+def _refuse_absent(clips: Clips, **wanted: Collection[int | str]) -> None:
     present = sorted(set(clips.table["fold"]))
-    for fold in wanted:
-        if fold not in present:
-            names = ", ".join(map(str, present))
-            raise InputError(f"{key} = {fold}: {clips.dataset} here has clips of {names} alone")
+    for key, folds in wanted.items():
+        for fold in folds:
+            if fold not in present:
+                there = f"{clips.dataset} here has clips of {', '.join(map(str, present))} alone"
+                raise InputError(f"{key} = {fold}: {there}")
 
 
 def _next_fold(
     folds: np.ndarray, groups: np.ndarray, rest: np.ndarray, test_fold: int
 ) -> np.ndarray:
     others = sorted(set(folds[rest]))
-    following = [fold for fold in others if fold > test_fold] or others
+    following = next((fold for fold in others if fold > test_fold), others[0])
     # A recording in both would be trained on and selected on.
-    return rest & np.isin(groups, groups[rest & (folds == following[0])])
+    return rest & np.isin(groups, groups[rest & (folds == following)])
 
 
 def _grouped(

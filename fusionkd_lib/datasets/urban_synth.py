@@ -6,23 +6,18 @@ several clips come from each, and folds share no recording. A sound is drawn fro
 its own place in the table: not from what was read before it, nor from how many others there are.
 """
 
-from dataclasses import dataclass
 from functools import partial
+from itertools import product
+from math import inf
+from numbers import Integral, Real
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy.signal import fftconvolve
 
 from fusionkd_lib.datasets.clips import Clips
-from fusionkd_lib.datasets.urban_sources import (
-    SOURCES,
-    Take,
-    coloured_noise,
-    harmonics,
-    log_uniform,
-    low_pass,
-    power_tool,
-)
+from fusionkd_lib.datasets.urban_sources import SOURCES, Take, microphone, power_tool, room, street
 from fusionkd_lib.errors import InputError
 
 VERSION = "1"  # of the generator: a new one for every change that a listener could hear
@@ -34,7 +29,8 @@ LEVEL = (-30.0, -14.0)  # dB re full scale, root mean square
 DISTRACTION = 0.3  # the chance that a recording has a second source
 SOFTER = (12.0, 26.0)  # dB by which the second source is softer than the first
 SHORTEST = 0.25  # seconds: one honk, one bark
-LOWEST_RATE = 8000
+LOWEST_RATE = 8000  # Hz
+LOWEST = {"n_folds": 3, "seed": 0, "duration": SHORTEST, "sample_rate": LOWEST_RATE}  # others: 1
 
 # SONYC-UST's coarse tags -> (sources, weight of being drawn, shortest and longest event as shares
 # of the scene)
@@ -54,26 +50,30 @@ _CLIPS, _SCENES = range(2)
 _SOURCE, _DISTRACTOR, _STREET, _ROOM, _LEVEL, _LAYOUT, _EVENTS = range(7)
 
 
-@dataclass(frozen=True)
-class _Place:
+class _Place(NamedTuple):
     """Where a clip stands in the table, which is all that its sound depends on."""
 
-    kind: int
     seed: int
+    kind: int
     fold: int
     label: int
     recording: int
     clip: int
 
+    @property
+    def group(self) -> str:
+        """The name of the recording, or of the location of a scene."""
+        source = CLASSES[self.label] if self.kind == _CLIPS else "scene"
+        return f"{source}-f{self.fold}-r{self.recording:02d}"
+
     def generator(self, part: int, *, of_clip: bool, stream: int = 0) -> np.random.Generator:
         """Chance of one part (source, street, ...), for the recording or for this clip of it."""
         # Always the same number of integers: a SeedSequence cannot tell (1, 2) from (1, 2, 0).
         clip = self.clip + 1 if of_clip else 0
-        place = (self.seed, self.kind, self.fold, self.label, self.recording, clip, part, stream)
-        return np.random.default_rng(np.random.SeedSequence(place))
+        return np.random.default_rng(np.random.SeedSequence((*self[:-1], clip, part, stream)))
 
     def take(self, part: int, **size) -> Take:
-        """Prepare this clip's excerpt of one part; `size` is its n_samples, sample_rate, ..."""
+        """Prepare this clip's excerpt of one part; `size` is its n_samples, rate, ..."""
         return Take(
             recording=self.generator(part, of_clip=False),
             clip=self.generator(part, of_clip=True),
@@ -101,7 +101,7 @@ def clips(
     Returns
     -------
     Clips
-        n_folds * 10 * clips_per_class clips; `read` gives (round(duration * sample_rate),) float32.
+        n_folds * 10 * clips_per_class clips; `read` gives (round(duration * rate),) float32.
 
     Raises
     ------
@@ -113,19 +113,17 @@ def clips(
     Classes and their order: Salamon, Jacoby and Bello, "A dataset and taxonomy for urban sound
     research", ACM Multimedia 2014.
     """
-    _check_count("clips_per_class", clips_per_class, lowest=1)
-    _check_common(n_folds=n_folds, duration=duration, seed=seed)
+    _check(clips_per_class=clips_per_class, n_folds=n_folds, duration=duration, seed=seed)
+    every = product(range(1, n_folds + 1), range(len(CLASSES)), range(clips_per_class))
     places = [
-        _Place(_CLIPS, seed, fold, label, *divmod(clip, CLIPS_PER_RECORDING))
-        for fold in range(1, n_folds + 1)
-        for label in range(len(CLASSES))
-        for clip in range(clips_per_class)
+        _Place(seed, _CLIPS, fold, label, *divmod(clip, CLIPS_PER_RECORDING))
+        for fold, label, clip in every
     ]
     n_recordings = n_folds * len(CLASSES) * -(-clips_per_class // CLIPS_PER_RECORDING)
     return Clips(
         dataset="urban synth",
         classes=CLASSES,
-        table=_table(places, [CLASSES[place.label] for place in places]),
+        table=_table(places),
         targets=np.array([place.label for place in places], dtype=np.int64),
         status="synthetic",
         read=partial(_read, places, _dry_clip, duration),
@@ -163,22 +161,15 @@ def scenes(*, n_scenes: int = 120, n_folds: int = 5, duration: float = 4.0, seed
     Tags: Cartwright et al., "SONYC Urban Sound Tagging (SONYC-UST): a multilabel dataset from an
     urban acoustic sensor network", DCASE 2019.
     """
-    _check_count("n_scenes", n_scenes, lowest=1)
-    _check_common(n_folds=n_folds, duration=duration, seed=seed)
+    _check(n_scenes=n_scenes, n_folds=n_folds, duration=duration, seed=seed)
     places = [
-        _Place(_SCENES, seed, fold, 0, *divmod(scene, SCENES_PER_LOCATION))
-        for fold in range(1, n_folds + 1)
-        for scene in range(n_scenes)
+        _Place(seed, _SCENES, fold, 0, *divmod(scene, SCENES_PER_LOCATION))
+        for fold, scene in product(range(1, n_folds + 1), range(n_scenes))
     ]
-    table = _table(places, ["scene"] * len(places))
-    events = pd.DataFrame(
-        [
-            (name, *event)
-            for name, place in zip(table["clip"], places, strict=True)
-            for event in _layout(place, duration)
-        ],
-        columns=["clip", "label", "onset", "offset"],
-    )
+    table = _table(places)
+    layouts = zip(table["clip"], places, strict=True)
+    rows = [(name, *event) for name, place in layouts for event in _layout(place, duration)]
+    events = pd.DataFrame(rows, columns=["clip", "label", "onset", "offset"])
     present = pd.crosstab(events["clip"], events["label"])
     targets = present.reindex(index=table["clip"], columns=list(TAGS), fill_value=0)
     return Clips(
@@ -196,66 +187,54 @@ def scenes(*, n_scenes: int = 120, n_folds: int = 5, duration: float = 4.0, seed
     )
 
 
-def _table(places: list[_Place], names: list[str]) -> pd.DataFrame:
-    groups = [
-        f"{name}-f{place.fold}-r{place.recording:02d}"
-        for place, name in zip(places, names, strict=True)
-    ]
-    return pd.DataFrame(
-        {
-            "clip": [f"{group}-c{place.clip}" for group, place in zip(groups, places, strict=True)],
-            "fold": [place.fold for place in places],
-            "group": groups,
-            "path": None,
-        }
-    )
+def _table(places: list[_Place]) -> pd.DataFrame:
+    names, folds = [f"{p.group}-c{p.clip}" for p in places], [p.fold for p in places]
+    groups = [place.group for place in places]
+    return pd.DataFrame({"clip": names, "fold": folds, "group": groups, "path": None})
 
 
-def _read(places, dry, duration: float, index: int, sample_rate: int) -> np.ndarray:
+def _read(places, dry, duration: float, index: int, rate: int) -> np.ndarray:
     """(N,) float32: the dry sources of a place in their room, on their street, at their level."""
-    _check_count("sample_rate", sample_rate, lowest=LOWEST_RATE)
+    _check(sample_rate=rate)
     place = places[index]
-    street = _street(
-        place.take(_STREET, n_samples=round(duration * sample_rate), sample_rate=sample_rate)
-    )
-    sources = dry(place, loudness(street, sample_rate=sample_rate), duration, sample_rate)
-    room = _room(place.generator(_ROOM, of_clip=False), sample_rate=sample_rate)
-    sound = street + fftconvolve(sources, room)[: len(street)]
+    around = street(place.take(_STREET, n_samples=round(duration * rate), rate=rate))
+    sources = dry(place, loudness(around, rate=rate), duration, rate)
+    echoes = room(place.generator(_ROOM, of_clip=False), rate=rate)
     draw = place.generator(_LEVEL, of_clip=False)
-    sound = low_pass(sound, cutoff=log_uniform(draw, 3000, 20000), sample_rate=sample_rate)
-    sound -= low_pass(sound, cutoff=log_uniform(draw, 20, 200), sample_rate=sample_rate)
+    sound = around + fftconvolve(sources, echoes)[: len(around)]
+    sound = microphone(sound, draw, rate=rate)
     level = _amplitude(draw.uniform(*LEVEL) + place.generator(_LEVEL, of_clip=True).uniform(-2, 2))
     sound *= min(level / sound.std(), 0.98 / np.abs(sound).max())
     return sound.astype(np.float32)
 
 
-def loudness(sound: np.ndarray, *, sample_rate: int) -> float:
+def loudness(sound: np.ndarray, *, rate: int) -> float:
     """Root mean square of the loudest 50 ms of a sound (N,): one bark counts as much as a drone."""
-    frame = round(0.05 * sample_rate)
+    frame = round(0.05 * rate)
     frames = sound[: len(sound) // frame * frame].reshape(-1, frame)
     return float(np.sqrt(np.mean(frames**2, axis=1).max()))
 
 
-def _at_level(sound: np.ndarray, level: float, *, sample_rate: int) -> np.ndarray:
+def _at_level(sound: np.ndarray, level: float, *, rate: int) -> np.ndarray:
     """(N,) the sound with its loudness made `level`."""
-    return sound * (level / loudness(sound, sample_rate=sample_rate))
+    return sound * (level / loudness(sound, rate=rate))
 
 
 def _amplitude(decibels: float) -> float:
     return 10 ** (decibels / 20)
 
 
-def _dry_clip(place: _Place, street_level: float, duration: float, sample_rate: int) -> np.ndarray:
+def _dry_clip(place: _Place, street_level: float, duration: float, rate: int) -> np.ndarray:
     """(N,) the clip's source and, in some recordings, a softer one of another class."""
-    size = {"n_samples": round(duration * sample_rate), "sample_rate": sample_rate}
+    size = {"n_samples": round(duration * rate), "rate": rate}
     take = place.take(_SOURCE, latest_start=0.4 * duration, **size)
     level = street_level * _amplitude(take.recording.uniform(*SNR))
-    sound = _at_level(SOURCES[CLASSES[place.label]](take), level, sample_rate=sample_rate)
+    sound = _at_level(SOURCES[CLASSES[place.label]](take), level, rate=rate)
     other = place.take(_DISTRACTOR, latest_start=0.4 * duration, **size)
     if other.recording.uniform() < DISTRACTION:
         label = (place.label + other.recording.integers(1, len(CLASSES))) % len(CLASSES)
         softer = level * _amplitude(-other.recording.uniform(*SOFTER))
-        sound += _at_level(SOURCES[CLASSES[label]](other), softer, sample_rate=sample_rate)
+        sound += _at_level(SOURCES[CLASSES[label]](other), softer, rate=rate)
     return sound
 
 
@@ -273,67 +252,32 @@ def _layout(place: _Place, duration: float) -> list[tuple[str, float, float]]:
     return layout
 
 
-def _dry_scene(place: _Place, street_level: float, duration: float, sample_rate: int) -> np.ndarray:
+def _dry_scene(place: _Place, street_level: float, duration: float, rate: int) -> np.ndarray:
     """(N,) the scene's events, each from its onset to its offset."""
-    sound = np.zeros(round(duration * sample_rate))
+    sound = np.zeros(round(duration * rate))
     for tag, onset, offset in _layout(place, duration):
-        start, stop = round(onset * sample_rate), round(offset * sample_rate)
+        start, stop = round(onset * rate), round(offset * rate)
         part = _EVENTS + list(TAGS).index(tag)
-        take = place.take(part, n_samples=stop - start, sample_rate=sample_rate)
+        take = place.take(part, n_samples=stop - start, rate=rate)
         sources = TAGS[tag][0]
         event = sources[take.recording.integers(len(sources))](take)
         level = street_level * _amplitude(take.clip.uniform(*SNR))
-        event = _at_level(event, level, sample_rate=sample_rate)
-        sound[start:stop] += _fade(event, sample_rate=sample_rate)
+        event = _at_level(event, level, rate=rate)
+        sound[start:stop] += _fade(event, rate=rate)
     return sound
 
 
-def _fade(event: np.ndarray, *, sample_rate: int) -> np.ndarray:
+def _fade(event: np.ndarray, *, rate: int) -> np.ndarray:
     """(N,) the event with its first 5 ms and its last 50 ms ramped, so that no cut clicks."""
-    time = np.arange(len(event)) / sample_rate
+    time = np.arange(len(event)) / rate
     return event * np.minimum(np.minimum(time / 0.005, time[::-1] / 0.05), 1)
 
 
-def _street(take: Take) -> np.ndarray:
-    """(N,) what is always there: distant traffic, a vehicle that passes now and then, mains hum."""
-    draw, time, size = take.recording, take.time, (take.n_samples, take.sample_rate)
-    traffic = coloured_noise(take.noise, *size, slope=draw.uniform(0.6, 2.0))
-    closest, width = take.clip.uniform(-3, time[-1] + 3), draw.uniform(0.4, 2)
-    passing = 1 + draw.uniform(0, 2) * np.exp(-(((time - closest) / width) ** 2))
-    pitch = np.full(take.n_samples, draw.choice([50.0, 60.0]))
-    hum = harmonics(pitch, 1 / np.arange(1, 9), sample_rate=take.sample_rate)
-    return passing * traffic / traffic.std() + log_uniform(draw, 0.01, 0.4) * hum
-
-
-def _room(draw: np.random.Generator, *, sample_rate: int) -> np.ndarray:
-    """(L,) impulse response: the direct sound, a few early reflections, a tail that dies away.
-
-    The tail is noise that decays by 60 dB in the reverberation time, and faster above 2 kHz, where
-    air and walls absorb more.
-    """
-    reverberation = round(log_uniform(draw, 0.15, 1.2), 2)
-    n_samples = round(0.7 * reverberation * sample_rate)
-    decay = np.arange(n_samples) / sample_rate * np.log(1000) / reverberation
-    tail = coloured_noise(draw, n_samples, sample_rate)
-    low = low_pass(tail, cutoff=2000, sample_rate=sample_rate)
-    damping = draw.uniform(1.2, 3)
-    tail = low * np.exp(-decay) + (tail - low) * np.exp(-damping * decay)
-    tail[: round(0.005 * sample_rate)] = 0
-    response = tail * np.sqrt(10 ** (draw.uniform(-22, -4) / 10) / np.sum(tail**2))
-    delays = np.round(log_uniform(draw, 0.004, 0.06, 5) * sample_rate).astype(int)
-    np.add.at(response, delays, draw.uniform(-0.5, 0.5, 5))
-    response[0] += 1
-    return response
-
-
-def _check_common(*, n_folds: int, duration: float, seed: int) -> None:
-    _check_count("n_folds", n_folds, lowest=3)
-    _check_count("seed", seed, lowest=0)
-    if not (isinstance(duration, int | float) and SHORTEST <= duration < float("inf")):
-        raise InputError(f"duration is {duration!r}; it must be at least {SHORTEST} seconds")
-
-
-def _check_count(name: str, value: int, *, lowest: int) -> None:
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not (whole and value >= lowest):
-        raise InputError(f"{name} is {value!r}; it must be a whole number of at least {lowest}")
+def _check(**settings: float) -> None:
+    """Refuse a setting that is too small; all but the duration are whole numbers."""
+    for name, value in settings.items():
+        lowest, is_time = LOWEST.get(name, 1), name == "duration"
+        number = isinstance(value, Real if is_time else Integral) and not isinstance(value, bool)
+        if not (number and lowest <= value < inf):
+            kind = "a time in seconds" if is_time else "a whole number"
+            raise InputError(f"{name}={value!r}: must be {kind}, {lowest} or more")

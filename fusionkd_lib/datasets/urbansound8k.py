@@ -4,6 +4,7 @@ The folds keep the clips of a recording together, with five exceptions (152 clip
 reshuffled. Layout: ``metadata/UrbanSound8K.csv`` and ``audio/fold1`` to ``audio/fold10``.
 """
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -73,30 +74,20 @@ def clips(root: str | Path, *, allow_partial: bool = False, status: str | None =
         If the folder is not the dataset, its metadata are damaged, or clips are missing and
         ``allow_partial`` is False.
     """
-    metadata = read_metadata(Path(root) / METADATA)
-    expected = _expected(metadata, Path(root))
-    paths = files.locate(expected)
-    files.require(
-        expected, paths, n_clips=N_CLIPS, allow_partial=allow_partial, fetch="urbansound8k"
+    listed = _listed(Path(root))
+    present = files.present(
+        listed, n_clips=N_CLIPS, allow_partial=allow_partial, dataset="urbansound8k"
     )
-    present = metadata.assign(path=paths).dropna(subset="path").reset_index(drop=True)
-    found = present["path"].tolist()
-    whole = len(present) == N_CLIPS and not files.reencoded(found)
+    reencoded = files.reencoded(present["path"])
+    whole = len(present) == N_CLIPS and not reencoded
     return Clips(
         dataset=NAME,
         classes=CLASSES,
-        table=pd.DataFrame(
-            {
-                "clip": [Path(name).stem for name in present["slice_file_name"]],
-                "fold": present["fold"],
-                "group": present["fsID"].astype(str),
-                "path": present["path"],
-            }
-        ),
+        table=present[["clip", "fold", "group", "path"]].reset_index(drop=True),
         targets=present["classID"].to_numpy(np.int64),
         status=status or ("real" if whole else "partial"),
-        read=files.reader(found),
-        note=_note(metadata, present),
+        read=files.reader(present["path"]),
+        note=_count(listed["fold"], present["fold"]) + reencoded,
     )
 
 
@@ -108,7 +99,7 @@ def expected_files(root: str | Path) -> list[Path]:
     InputError
         If the metadata are missing or damaged.
     """
-    return _expected(read_metadata(Path(root) / METADATA), Path(root))
+    return _listed(Path(root))["path"].tolist()
 
 
 def read_metadata(path: str | Path) -> pd.DataFrame:
@@ -126,35 +117,33 @@ def read_metadata(path: str | Path) -> pd.DataFrame:
     """
     path = Path(path)
     metadata = files.read_table(path, COLUMNS, remedy=REMEDY)
+    check = partial(files.check_rows, path)
     # Read as text where a single row is no number.
     folds = pd.to_numeric(metadata["fold"], errors="coerce")
     classes = pd.to_numeric(metadata["classID"], errors="coerce")
-    files.check_rows(path, metadata, "fold", folds.isin(FOLDS), "it is 1 to 10")
-    known = classes.isin(range(len(CLASSES)))
-    files.check_rows(path, metadata, "classID", known, "it is 0 to 9")
-    metadata = metadata.assign(fold=folds.astype(int), classID=classes.astype(int))
-    named = metadata["class"] == [CLASSES[index] for index in metadata["classID"]]
-    files.check_rows(path, metadata, "class", named, "it is not the name of that row's classID")
-    files.check_rows(path, metadata, "fsID", metadata["fsID"].notna(), "it is a recording's number")
-    files.check_names(path, metadata, "slice_file_name")
-    once = ~metadata["slice_file_name"].duplicated()
-    files.check_rows(path, metadata, "slice_file_name", once, "it stands there twice")
-    return metadata
+    named, names = classes.map(dict(enumerate(CLASSES))), metadata["slice_file_name"]
+    check(metadata["fold"], folds.isin(FOLDS), "must be 1 to 10")
+    check(metadata["classID"], named.notna(), "must be 0 to 9")
+    check(metadata["class"], metadata["class"] == named, "must be the name of its classID")
+    check(metadata["fsID"], metadata["fsID"].notna(), "must be the number of a recording")
+    files.check_names(path, names)
+    check(names, ~names.duplicated(), "appears twice")
+    return metadata.assign(fold=folds.astype(int), classID=classes.astype(int))
 
 
-def _expected(metadata: pd.DataFrame, root: Path) -> list[Path]:
+def _listed(root: Path) -> pd.DataFrame:
+    """Return the metadata with the clip table's columns; ``path`` is as the archive has it."""
+    metadata = read_metadata(root / METADATA)
     rows = zip(metadata["fold"], metadata["slice_file_name"], strict=True)
-    return [root / "audio" / f"fold{fold}" / name for fold, name in rows]
+    paths = [root / "audio" / f"fold{fold}" / name for fold, name in rows]
+    clips, groups = [path.stem for path in paths], metadata["fsID"].astype(str)
+    return metadata.assign(clip=clips, group=groups, path=paths)
 
 
-def _note(metadata: pd.DataFrame, present: pd.DataFrame) -> str:
-    """Say how many clips of which folds are there, and what they are."""
-    if len(present) == N_CLIPS:
-        parts = f"{N_CLIPS:,} clips in 10 official folds"
-    else:
-        listed, found = metadata["fold"].value_counts(), present["fold"].value_counts()
-        folds = [
-            f"fold {fold} {files.count(found[fold], listed[fold])}" for fold in sorted(found.index)
-        ]
-        parts = f"{len(present):,} of {N_CLIPS:,} clips: {', '.join(folds)}"
-    return "; ".join(filter(None, [parts, files.reencoded(present["path"].tolist())]))
+def _count(listed: pd.Series, found: pd.Series) -> str:
+    """Say how many clips are there, and of which folds."""
+    if len(found) == N_CLIPS:
+        return f"{N_CLIPS:,} clips in 10 official folds"
+    parts = files.count_parts(listed[listed.isin(found)], found)
+    folds = ", ".join(f"fold {fold} {number}" for fold, number in parts.items())
+    return f"{len(found):,} of {N_CLIPS:,} clips: {folds}"

@@ -17,15 +17,7 @@ from fusionkd_lib.representations.base import Representation, checked, decibels
 from fusionkd_lib.representations.constant_q import ConstantQ
 from fusionkd_lib.representations.stft import Gammatone, LogMel, Stft
 
-__all__ = [
-    "ConstantQ",
-    "Gammatone",
-    "LogMel",
-    "Representation",
-    "Stft",
-    "build",
-    "compute",
-]
+__all__ = ["ConstantQ", "Gammatone", "LogMel", "Representation", "Stft", "build", "compute"]
 
 
 def build(name: str, *, sample_rate: int, hop_length: int = 512, **settings: Any) -> Representation:
@@ -53,12 +45,12 @@ def build(name: str, *, sample_rate: int, hop_length: int = 512, **settings: Any
     """
     if name not in REPRESENTATIONS:
         allowed = ", ".join(REPRESENTATIONS)
-        raise InputError(f"representation = {name!r} is not known: use one of {allowed}")
+        raise InputError(f"representation={name!r}: must be one of {allowed}")
     entry = REPRESENTATIONS[name]
-    unknown = sorted(set(settings) - set(entry.settings))
-    if unknown:
-        allowed = ", ".join(entry.settings)
-        raise InputError(f"{unknown[0]} is not a setting of {name}: use {allowed}")
+    for key in settings:
+        if key not in entry.settings:
+            allowed = ", ".join(entry.settings)
+            raise InputError(f"{key} is not a setting of {name}: use {allowed}")
     arguments = {entry.settings[key]: value for key, value in settings.items()}
     return load(entry.builder)(sample_rate=sample_rate, hop_length=hop_length, **arguments)
 

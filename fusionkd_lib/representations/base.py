@@ -82,10 +82,8 @@ def decibels(power: Tensor) -> Tensor:
 def checked(waveforms: Tensor) -> Tensor:
     """Return waveforms as float32; refuse anything but a batch of them."""
     if waveforms.ndim != 2 or not waveforms.numel() or not waveforms.is_floating_point():
-        raise InputError(
-            f"waveforms of shape {tuple(waveforms.shape)} and type {waveforms.dtype}: must be a "
-            "non-empty batch (B, N) of floating-point samples"
-        )
+        fault = f"waveforms of shape {tuple(waveforms.shape)} and type {waveforms.dtype}"
+        raise InputError(f"{fault}: must be a non-empty batch (B, N) of floating-point samples")
     return waveforms.float()
 
 
@@ -101,9 +99,8 @@ def checked_fmax(fmin: float, fmax: float | None, sample_rate: int) -> float:
     nyquist = sample_rate / 2
     fmax = nyquist if fmax is None else fmax
     if not 0 < fmax <= nyquist:
-        raise InputError(
-            f"fmax={fmax:g}: must lie above 0 Hz and not above the Nyquist frequency {nyquist:g} Hz"
-        )
+        allowed = f"above 0 Hz and not above the Nyquist frequency {nyquist:g} Hz"
+        raise InputError(f"fmax={fmax:g}: must lie {allowed}")
     if not 0 <= fmin < fmax:
         raise InputError(f"fmin={fmin:g}: must lie in [0, fmax), and fmax is {fmax:g} Hz")
     return fmax

@@ -95,25 +95,22 @@ class ConstantQ(Representation):
 def _octave_tables(
     frequencies: tuple[float, ...],
     bins_per_octave: int,
-    sample_rate: int,
+    rate: int,
     hop_length: int,
     n_columns: int,
     device: torch.device,
 ) -> list[Tensor]:
     """Return the gains (n_columns, n_rows, bins) of each octave on a transform in rows."""
     quality = constant_q(bins_per_octave)
-    spacing = sample_rate / (hop_length * n_columns)
+    spacing = rate / (hop_length * n_columns)
     tables = []
     for first in range(0, len(frequencies), bins_per_octave):
         centres = np.array(frequencies[first : first + bins_per_octave])
-        top = min(centres[-1] * (1 + WINDOW_REACH / quality), sample_rate / 2)
+        top = min(centres[-1] * (1 + WINDOW_REACH / quality), rate / 2)
         n_rows = int(np.ceil(top / spacing / n_columns))
-        grid = spacing * np.arange(n_rows * n_columns).reshape(n_rows, n_columns).T
-        gains = constant_q_gains(
-            grid[..., None], centres=centres, quality=quality, sample_rate=sample_rate
-        )
-        gains = gains / hop_length
-        tables.append(torch.from_numpy(gains).to(device, torch.float32))
+        grid = spacing * np.arange(n_rows * n_columns).reshape(n_rows, n_columns).T[..., None]
+        gains = constant_q_gains(grid, centres=centres, quality=quality, sample_rate=rate)
+        tables.append(torch.from_numpy(gains / hop_length).to(device, torch.float32))
     return tables
 
 

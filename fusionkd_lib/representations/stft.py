@@ -49,14 +49,8 @@ class Stft(Representation):
 
     def stft_power(self, waveforms: Tensor) -> Tensor:
         """Return the squared STFT magnitudes (B, n_fft / 2 + 1, T) of float32 waveforms (B, N)."""
-        spectrum = torch.stft(
-            waveforms,
-            self.n_fft,
-            hop_length=self.hop_length,
-            window=self.window,
-            pad_mode="constant",
-            return_complex=True,
-        )
+        frames = {"hop_length": self.hop_length, "window": self.window, "return_complex": True}
+        spectrum = torch.stft(waveforms, self.n_fft, pad_mode="constant", **frames)
         return spectrum.real.square() + spectrum.imag.square()
 
     def from_stft_power(self, stft_power: Tensor) -> Tensor:
@@ -98,18 +92,11 @@ class LogMel(Stft):
     """
 
     def __init__(
-        self,
-        *,
-        sample_rate: int,
-        hop_length: int = 512,
-        n_fft: int = 1024,
-        n_mels: int = 128,
-        fmin: float = 20.0,
-        fmax: float | None = None,
+        self, *, n_mels: int = 128, fmin: float = 20.0, fmax: float | None = None, **stft: int
     ):
-        super().__init__(sample_rate=sample_rate, hop_length=hop_length, n_fft=n_fft)
+        super().__init__(**stft)
         check_counts(n_mels=n_mels)
-        edges = mel_edges(n_mels, fmin=fmin, fmax=checked_fmax(fmin, fmax, sample_rate))
+        edges = mel_edges(n_mels, fmin=fmin, fmax=checked_fmax(fmin, fmax, self.sample_rate))
         weights = torch.from_numpy(mel_weights(self.frequencies, edges=edges)).float()
         self.register_buffer("weights", weights, persistent=False)
         self.frequencies = edges[1:-1]
@@ -146,21 +133,14 @@ class Gammatone(Stft):
     """
 
     def __init__(
-        self,
-        *,
-        sample_rate: int,
-        hop_length: int = 512,
-        n_fft: int = 1024,
-        n_bands: int = 128,
-        fmin: float = 20.0,
-        fmax: float | None = None,
+        self, *, n_bands: int = 128, fmin: float = 20.0, fmax: float | None = None, **stft: int
     ):
-        super().__init__(sample_rate=sample_rate, hop_length=hop_length, n_fft=n_fft)
+        super().__init__(**stft)
         check_counts(gammatone_bands=n_bands)
-        fmax = checked_fmax(fmin, fmax, sample_rate)
-        centres = erb_frequencies(n_bands, fmin=fmin, fmax=fmax)
-        gains = gammatone_response(self.frequencies, centres=centres, sample_rate=sample_rate)
-        weights = torch.from_numpy(np.abs(gains) / n_fft).float()
+        rate = self.sample_rate
+        centres = erb_frequencies(n_bands, fmin=fmin, fmax=checked_fmax(fmin, fmax, rate))
+        gains = gammatone_response(self.frequencies, centres=centres, sample_rate=rate)
+        weights = torch.from_numpy(np.abs(gains) / self.n_fft).float()
         self.register_buffer("weights", weights, persistent=False)
         self.frequencies = centres
 
