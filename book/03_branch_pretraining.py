@@ -162,7 +162,7 @@ print(
 import copy
 
 student = copy.deepcopy(model).train()
-optimizer = torch.optim.Adam(student.parameters(), lr=params.lr, amsgrad=True)
+adam = torch.optim.Adam(student.parameters(), lr=params.lr, amsgrad=True)
 
 logits = student(inputs).logits  # (B, K)
 if data.multi_label:  # each tag is a question of its own, yes or no
@@ -172,9 +172,9 @@ else:
     log_probabilities = logits.log_softmax(dim=1)
     loss = -log_probabilities[range(len(targets)), targets].mean()  # Eq. 1
 
-optimizer.zero_grad()
+adam.zero_grad()
 loss.backward()
-optimizer.step()
+adam.step()
 
 # %% [markdown]
 # The library's own step is no longer. It takes the same one for a branch and for the fused network of
@@ -193,9 +193,9 @@ display(Markdown(f"```python\n{inspect.getsource(training.train_step)}```"))
 
 # %% tags=["nbval-check-output"]
 twin = copy.deepcopy(model).train()
-optimizer = torch.optim.Adam(twin.parameters(), lr=params.lr, amsgrad=True)
+adam = torch.optim.Adam(twin.parameters(), lr=params.lr, amsgrad=True)
 step = training.train_step(
-    twin, optimizer, [(inputs, targets, training.WHOLE)], multi_label=data.multi_label
+    twin, adam, [(inputs, targets, training.WHOLE)], multi_label=data.multi_label
 )
 print("the same loss:", torch.allclose(step["loss"], loss, atol=1e-5))
 apart = max(

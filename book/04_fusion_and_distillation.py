@@ -138,10 +138,10 @@ total = sum(term for name, term in terms.items() if name.startswith("ce_"))
 total = total + 0.01 * sum(term for name, term in terms.items() if name.startswith("kd_"))  # Eq. 4
 
 twin = copy.deepcopy(model).train()
-optimizer = torch.optim.Adam(twin.parameters(), lr=params.lr, amsgrad=True)
+adam = torch.optim.Adam(twin.parameters(), lr=params.lr, amsgrad=True)
 step = training.train_step(
     twin,
-    optimizer,
+    adam,
     [(inputs, targets, training.WHOLE)],
     multi_label=data.multi_label,
     kd_weight=0.01,

@@ -238,9 +238,7 @@ def executed(monkeypatch, tmp_path) -> list[str]:
         finish(node)
 
     monkeypatch.setattr(batch, "execute", execute)
-    monkeypatch.setattr(
-        batch, "load_spectrograms", lambda clips, params, root: names.append("store")
-    )
+    monkeypatch.setattr(batch, "spectrograms_of", lambda params, clips: names.append("store"))
     monkeypatch.setenv(STOP_FILE, str(tmp_path / "stop"))
     return names
 

@@ -77,17 +77,24 @@ STORES = {
         ("of 29 clips, not of 30", "delete the folder"),
     ),
 }
+
+
+def load(clips, params, root):
+    settings = experiment.representation_settings(params)
+    return features.load_spectrograms(clips, settings, experiment.clip_format(params), root=root)
+
+
 SYNTHETIC = {"n_folds": 3, "clips_per_class": 1, "sample_rate": 8000, "duration": 0.25}
 
 
 @table(STORES)
 def test_a_store_that_cannot_be_used(tmp_path, make, says):
     params = make_params(SYNTHETIC | {"representations": ["stft"], "n_fft": 64})
-    clips = experiment.open_clips(params)
-    features.load_spectrograms(clips, params, tmp_path)
+    clips = experiment.clips_of(params)
+    load(clips, params, tmp_path)
     (path,) = tmp_path.rglob("spectrograms.npy")
     make(path)
-    sentence = sentence_of(features.load_spectrograms, clips, params, tmp_path)
+    sentence = sentence_of(load, clips, params, tmp_path)
     check(sentence, "spectrograms.npy", *says)
     assert_nothing_was_executed(tmp_path)
 
@@ -95,13 +102,13 @@ def test_a_store_that_cannot_be_used(tmp_path, make, says):
 @pytest.mark.parametrize("make", [Path.unlink, truncated, holding(b"")])
 def test_a_filling_that_lost_its_spectrograms_begins_anew(tmp_path, make):
     params = make_params(SYNTHETIC | {"representations": ["stft"], "n_fft": 64})
-    clips = experiment.open_clips(params)
-    before = features.load_spectrograms(clips, params, tmp_path)["stft"].copy()
+    clips = experiment.clips_of(params)
+    before = load(clips, params, tmp_path)["stft"].copy()
     (store,) = (path.parent for path in tmp_path.rglob("spectrograms.npy"))
     np.save(store / "done.npy", np.ones(len(clips), dtype=bool))
     make(store / "spectrograms.npy")
     store.rename(f"{store}.partial")
-    after = features.load_spectrograms(clips, params, tmp_path)["stft"]
+    after = load(clips, params, tmp_path)["stft"]
     np.testing.assert_array_equal(after, before)
 
 

@@ -74,7 +74,7 @@ def needed_by(lines: Iterable[str]) -> set[str]:
 def imported_by(folder: str) -> set[str]:
     """Return the packages that a folder of ours imports, the standard library and ours aside."""
     paths = list((ROOT / folder).rglob("*.py"))
-    ours = {"fusionkd_lib", "bench", "tests", *(path.stem for path in paths)}
+    ours = {"fusionkd_lib", "fusionkd_book", "bench", "tests", *(path.stem for path in paths)}
     names = set()
     for node in (node for path in paths for node in ast.walk(ast.parse(path.read_text()))):
         if isinstance(node, ast.Import):

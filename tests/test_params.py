@@ -133,7 +133,7 @@ def test_a_wrong_type_or_range_is_refused_with_key_and_value(key, value, allowed
         (
             "trunk",
             "resnet18",
-            "'mobilenet_v2', 'efficientnet_lite0', 'shufflenet_v2', 'squeezenet1_1'",
+            "'efficientnet_lite0', 'shufflenet_v2', 'squeezenet1_1'",
         ),
         ("shortcuts", "al", "'none', 'all', 'bfloat16'.*; did you mean 'all'"),
         ("shortcuts", ["bfloat61"], "'bfloat16'.*; did you mean 'bfloat16'"),
