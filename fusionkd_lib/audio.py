@@ -6,7 +6,6 @@ of samples that it decodes give the truncation away. Every fault of a file is an
 names the file and the way out.
 """
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -145,12 +144,11 @@ def index_audio(folder: str | Path) -> dict[str, Path]:
         If the system does not let the folder be read.
     """
     try:
-        names = os.listdir(folder)
+        paths = sorted(Path(folder).iterdir())
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
         raise cannot_open(folder, error) from error
-    paths = [Path(folder, name) for name in sorted(names)]
     # A leading dot marks what an archiver or an editor left beside the file itself.
     paths = [p for p in paths if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
     paths.sort(key=lambda path: SUFFIXES.index(path.suffix.lower()), reverse=True)

@@ -5,10 +5,15 @@ They are pure functions on arrays, look at three statistics per band, and draw n
 (n, K) in [0, 1].
 """
 
-from typing import Any
-
 import numpy as np
 from scipy.special import softmax
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import pairwise_distances_argmin
+from sklearn.model_selection import GridSearchCV, PredefinedSplit
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
 
 CLIPS_AT_ONCE = 256
 COSTS = (1.0, 10.0, 100.0)  # C
@@ -22,9 +27,9 @@ def band_statistics(spectrograms: np.ndarray) -> np.ndarray:
     """
     statistics = np.empty((len(spectrograms), 3 * spectrograms.shape[1]), np.float32)
     for first in range(0, len(spectrograms), CLIPS_AT_ONCE):
-        part = np.asarray(spectrograms[first : first + CLIPS_AT_ONCE], np.float32)
-        values = part.mean(axis=2), part.std(axis=2), part.max(axis=2)
-        statistics[first : first + CLIPS_AT_ONCE] = np.concatenate(values, axis=1)
+        rows = slice(first, first + CLIPS_AT_ONCE)
+        part = np.asarray(spectrograms[rows], np.float32)
+        statistics[rows] = np.hstack([part.mean(axis=2), part.std(axis=2), part.max(axis=2)])
     return statistics
 
 
@@ -46,9 +51,6 @@ def nearest_neighbour(
     Features (n, D) are standardised, distances Euclidean. A tag that is not annotated there scores
     its `chance`.
     """
-    from sklearn.metrics import pairwise_distances_argmin
-    from sklearn.preprocessing import StandardScaler
-
     scaler = StandardScaler().fit(train_x)
     nearest = pairwise_distances_argmin(scaler.transform(test_x), scaler.transform(train_x))
     tags = _tags(train_targets, n_classes)[nearest]
@@ -87,7 +89,7 @@ def support_vectors(
     if train_targets.ndim == 1:
         machine = _search(train_x, train_targets, validation, scoring="accuracy")
         decisions = machine.decision_function(test_x).reshape(len(test_x), -1)
-        if decisions.shape[1] == 1:  # of two classes, the second
+        if decisions.shape[1] == 1:  # two classes have one decision, for the second
             decisions = np.hstack([-decisions, decisions])
         scores = np.zeros((len(test_x), n_classes))
         scores[:, machine.classes_] = softmax(decisions, axis=1)
@@ -103,12 +105,7 @@ def support_vectors(
 
 def _search(
     train_x: np.ndarray, labels: np.ndarray, validation: np.ndarray, *, scoring: str
-) -> Any:
-    from sklearn.model_selection import GridSearchCV, PredefinedSplit
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-    from sklearn.svm import SVC
-
+) -> Pipeline:
     # Without ties, the class that is predicted is the one of the highest decision.
     machine = make_pipeline(StandardScaler(), SVC(break_ties=True))
     grid = {"svc__C": COSTS, "svc__gamma": [gamma / train_x.shape[1] for gamma in GAMMAS]}
@@ -120,9 +117,6 @@ def _search(
 def _tag_scores(
     train_x: np.ndarray, present: np.ndarray, test_x: np.ndarray, validation: np.ndarray
 ) -> np.ndarray:
-    from sklearn.base import clone
-    from sklearn.linear_model import LogisticRegression
-
     machine = _search(train_x, present, validation, scoring="average_precision")
     held_out = clone(machine).fit(train_x[~validation], present[~validation])
     decisions = held_out.decision_function(train_x[validation])[:, None]

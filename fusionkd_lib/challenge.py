@@ -113,14 +113,11 @@ def _align(
 def _check_clips(names: pd.Index, clips: pd.Index) -> None:
     """Require each of the split's clips once, and no other."""
     absent, extra, again = clips.difference(names), names.difference(clips), names.duplicated()
-    fault = ""
     if len(absent):
-        missing = f"lack {len(absent):,} of {len(clips):,} clips, the first {absent[0]}"
-        fault = f"{missing}: predict the whole split"
-    elif len(extra):
-        foreign = f"hold {len(extra):,} clips that are not of the split, the first {extra[0]}"
-        fault = f"{foreign}: leave them out"
-    elif again.any():
-        fault = f"hold {names[again][0]} twice: keep one row"
-    if fault:
-        raise InputError(f"the predictions {fault}")
+        missing = f"{len(absent):,} of {len(clips):,} clips, the first {absent[0]}"
+        raise InputError(f"the predictions lack {missing}: predict the whole split")
+    if len(extra):
+        foreign = f"{len(extra):,} clips that are not of the split, the first {extra[0]}"
+        raise InputError(f"the predictions hold {foreign}: leave them out")
+    if again.any():
+        raise InputError(f"the predictions hold {names[again][0]} twice: keep one row")

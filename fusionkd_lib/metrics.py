@@ -138,13 +138,15 @@ def bootstrap(
     Raises
     ------
     InputError
-        If the lengths differ, or there are fewer than two groups.
+        If the lengths differ, or there are fewer than two groups or one draw.
 
     Source
     ------
     B. Efron and R. Tibshirani, An Introduction to the Bootstrap, 1993, chapters 8 and 13.
     """
     targets, scores, groups = np.asarray(targets), np.asarray(scores), np.asarray(groups)
+    if n_resamples < 1:
+        raise InputError(f"n_resamples={n_resamples}: must be 1 or more")
     lengths = len(targets), len(scores), len(groups)
     if len(set(lengths)) > 1:
         rows = "{}, {} and {} rows".format(*lengths)
@@ -159,24 +161,15 @@ def bootstrap(
 
 
 def bootstrap_interval(
-    metric: Metric,
-    targets: np.ndarray,
-    scores: np.ndarray,
-    groups: np.ndarray,
-    *,
-    n_resamples: int = 500,
-    level: float = 0.95,
-    seed: int = 0,
+    *sampled: Metric | np.ndarray, level: float = 0.95, **draws: int
 ) -> tuple[float, float]:
     """Return the ends of the percentile interval of a metric, of coverage ``level``.
 
     The other parameters, errors and the source are those of `bootstrap`.
     """
-    if n_resamples < 1:
-        raise InputError(f"n_resamples={n_resamples}: must be 1 or more")
     if not 0 < level < 1:
         raise InputError(f"level={level}: must lie in (0, 1)")
-    values = bootstrap(metric, targets, scores, groups, n_resamples=n_resamples, seed=seed)
+    values = bootstrap(*sampled, **draws)
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 

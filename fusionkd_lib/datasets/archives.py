@@ -159,14 +159,11 @@ def _download(url: str, root: Path, *, checksum: str | None, progress: bool) -> 
         return Path(pooch.retrieve(url, checksum, fname=name, path=root, downloader=download))
     except RequestException as error:
         answer = "cannot be reached" if error.response is None else _answer(error.response)
-        raise InputError(
-            f"{url}: {answer}: check the network, or put {name} into {root}, and try again"
-        ) from error
+        way_out = f"check the network, or put {name} into {root}, and try again"
+        raise InputError(f"{url}: {answer}: {way_out}") from error
     except ValueError as error:  # pooch's word for a wrong checksum
-        raise InputError(
-            f"{url}: does not have the checksum {checksum}: fetch it again; if that does not help, "
-            "it is not the file that was published"
-        ) from error
+        way_out = "fetch it again; if that does not help, it is not the file that was published"
+        raise InputError(f"{url}: does not have the checksum {checksum}: {way_out}") from error
     except OSError as error:
         raise _unwritable(root, error) from error
 

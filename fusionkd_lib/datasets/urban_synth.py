@@ -18,10 +18,10 @@ from scipy.signal import fftconvolve
 
 from fusionkd_lib.datasets.clips import Clips
 from fusionkd_lib.datasets.urban_sources import SOURCES, Take, microphone, power_tool, room, street
+from fusionkd_lib.datasets.urbansound8k import CLASSES
 from fusionkd_lib.errors import InputError
 
 VERSION = "1"  # of the generator: a new one for every change that a listener could hear
-CLASSES = tuple(SOURCES)
 CLIPS_PER_RECORDING = 3
 SCENES_PER_LOCATION = 4
 SNR = (3.0, 26.0)  # dB, the source's loudest 50 ms over the street's
@@ -74,12 +74,8 @@ class _Place(NamedTuple):
 
     def take(self, part: int, **size) -> Take:
         """Prepare this clip's excerpt of one part; `size` is its n_samples, rate, ..."""
-        return Take(
-            recording=self.generator(part, of_clip=False),
-            clip=self.generator(part, of_clip=True),
-            noise=self.generator(part, of_clip=True, stream=1),
-            **size,
-        )
+        clip, noise = (self.generator(part, of_clip=True, stream=stream) for stream in (0, 1))
+        return Take(self.generator(part, of_clip=False), clip, noise, **size)
 
 
 def clips(

@@ -20,9 +20,8 @@ CITATION = (
     "J. Salamon, C. Jacoby and J. P. Bello, A Dataset and Taxonomy for Urban Sound Research, "
     "22nd ACM International Conference on Multimedia, Orlando, 2014."
 )
-MD5 = "9aa69802bbf37fb986f71ec1483a196e"
 # File of the record -> its checksum.
-ARCHIVES = {"UrbanSound8K.tar.gz": f"md5:{MD5}"}
+ARCHIVES = {"UrbanSound8K.tar.gz": "md5:9aa69802bbf37fb986f71ec1483a196e"}
 # The folder that the archive makes around the layout above.
 ARCHIVE_ROOT = "UrbanSound8K"
 
