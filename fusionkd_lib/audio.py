@@ -90,8 +90,7 @@ def stream_mono(path: str | Path, *, sample_rate: int) -> Iterator[np.ndarray]:
     with _opened(path) as sound:
         resampler = soxr.ResampleStream(sound.samplerate, sample_rate, 1, dtype="float32")
         n_read, n_yielded, silent = 0, 0, True
-        for frames in _read_blocks(sound, path):  # (n, channels)
-            waveform = _checked(frames, path).mean(axis=1)  # (n,)
+        for waveform in _read_blocks(sound, path):  # (n,)
             n_read, silent = n_read + len(waveform), silent and not waveform.any()
             resampled = resampler.resample_chunk(waveform)  # (n,)
             n_yielded += len(resampled)
@@ -210,24 +209,24 @@ def _check_header(sound: soundfile.SoundFile, path: Path) -> None:
 
 
 def _read_blocks(sound: soundfile.SoundFile, path: Path) -> Iterator[np.ndarray]:
-    """Read to the end in blocks, so that a header that lies cannot ask for all the memory."""
+    """Read mono in blocks to the end, so that a header that lies cannot ask for all the memory."""
     # Else soundfile seeks after each block, and the decoder of an MP3 forgets what it has begun.
     sound.seekable = lambda: False
     n_frames = min(BLOCK_FRAMES, sound.frames)
     try:
-        while len(block := sound.read(n_frames, dtype="float32", always_2d=True)):
-            yield block
+        while len(frames := sound.read(n_frames, dtype="float32", always_2d=True)):
+            _check_levels(frames, path)
+            yield frames.mean(axis=1)  # over the channels
     except soundfile.LibsndfileError as error:
         raise _truncated(path, _reason(error)) from error
 
 
-def _checked(frames: np.ndarray, path: Path) -> np.ndarray:
+def _check_levels(frames: np.ndarray, path: Path) -> None:
     largest = np.abs(frames).max()
     if not largest <= LOUDEST:  # NaN is not
         allowed = f"full scale is 1, and NaN, infinite or above {LOUDEST:g} cannot be used"
         fault = f"holds a sample of {largest:.3g}: {allowed}"
         raise InputError(f"{path}: {fault}; write it anew from its source")
-    return frames
 
 
 def _check_end(path: Path, *, n_read: int, n_declared: int, silent: bool) -> None:

@@ -103,10 +103,7 @@ def count(targets: np.ndarray, scores: np.ndarray) -> Counts:
 
 
 def count_fine(
-    targets: np.ndarray,
-    incomplete_targets: np.ndarray,
-    scores: np.ndarray,
-    incomplete_scores: np.ndarray,
+    targets: np.ndarray, targets_x: np.ndarray, scores: np.ndarray, scores_x: np.ndarray
 ) -> Counts:
     """Count the fine tags of one category, whose truth may be incomplete.
 
@@ -114,7 +111,7 @@ def count_fine(
     ----------
     targets, scores
         (n, K) of the complete tags.
-    incomplete_targets, incomplete_scores
+    targets_x, scores_x
         (n,) of the incomplete tag X: of this category, its fine tag unknown.
 
     Notes
@@ -129,12 +126,12 @@ def count_fine(
     ------
     DCASE 2019 Task 5, fine level.
     """
-    annotated = ~np.isnan(targets).any(axis=1) & ~np.isnan(incomplete_targets)
+    annotated = ~np.isnan(targets).any(axis=1) & ~np.isnan(targets_x)
     truth = (targets[annotated] > 0.5)[None]  # (1, n, K)
-    truth_x = (incomplete_targets[annotated] > 0.5)[None]  # (1, n)
+    truth_x = (targets_x[annotated] > 0.5)[None]  # (1, n)
     thresholds = falling_thresholds(scores[annotated])  # X has no thresholds of its own
     predicted = scores[annotated] >= thresholds[:, None, None]  # (T, n, K)
-    predicted_x = incomplete_scores[annotated] >= thresholds[:, None]  # (T, n)
+    predicted_x = scores_x[annotated] >= thresholds[:, None]  # (T, n)
 
     hits = truth & predicted
     false_alarms = ~truth & predicted & ~truth_x[..., None]

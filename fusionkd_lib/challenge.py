@@ -90,11 +90,9 @@ def _category(truth: pd.DataFrame, scores: pd.DataFrame, taxonomy: Taxonomy, num
     )
 
 
-def _align(
-    predictions: pd.DataFrame, truth: pd.DataFrame, required: tuple[str, ...]
-) -> pd.DataFrame:
+def _align(predictions: pd.DataFrame, truth: pd.DataFrame, needed: tuple[str, ...]) -> pd.DataFrame:
     """Return the scores of the truth's clips and tags, in its order."""
-    for column in ("audio_filename", *required):
+    for column in ("audio_filename", *needed):
         if column not in predictions:
             raise InputError(f"the predictions lack the column {column}: add it")
     names = pd.Index(Path(str(name)).stem for name in predictions["audio_filename"])

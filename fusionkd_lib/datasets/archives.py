@@ -10,8 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pooch
-from requests import Response  # what pooch downloads with
-from requests.exceptions import RequestException
+from requests.exceptions import RequestException  # of what pooch downloads with
 
 from fusionkd_lib import catalogue
 from fusionkd_lib.audio import cannot_open, read_header
@@ -105,13 +104,19 @@ def fetch(
     """
     dataset, root = _dataset(name), Path(root).absolute()
     base_url = base_url or f"{dataset.SOURCE}/files"
-    known = _recorded(root)
-    checksums = {}
-    for file, pinned in dataset.ARCHIVES.items():
-        checksum = pinned or known.get(file)
-        path = _download(f"{base_url}/{file}", root, checksum=checksum, progress=progress)
-        checksums[file] = checksum or f"sha256:{pooch.file_hash(str(path))}"
-    _record(root, dataset, source=base_url, checksums=checksums)
+    known, checksums = _recorded(root), {}
+    record = {"dataset": dataset.NAME, "source": base_url, "files": checksums}
+    record |= {"licence": dataset.LICENCE, "citation": dataset.CITATION}
+    try:
+        for file, pinned in dataset.ARCHIVES.items():
+            checksum = pinned or known.get(file)
+            path = _download(f"{base_url}/{file}", root, checksum=checksum, progress=progress)
+            checksums[file] = checksum or f"sha256:{pooch.file_hash(path)}"
+        write_json(root / RECORD, record)
+    except OSError as error:
+        fault = f"cannot be written ({error.strerror or error})"
+        way_out = "fix that and try again, or choose another folder"
+        raise InputError(f"{root}: {fault}: {way_out}") from error
     for file in dataset.ARCHIVES:
         if file.endswith(SUFFIXES):
             extract(root / file, root, strip=dataset.ARCHIVE_ROOT)
@@ -152,38 +157,21 @@ def check(name: str, root: str | Path) -> Report:
     )
 
 
-def _download(url: str, root: Path, *, checksum: str | None, progress: bool) -> Path:
+def _download(url: str, root: Path, *, checksum: str | None, progress: bool) -> str:
     name = url.rsplit("/", 1)[-1]
     download = pooch.HTTPDownloader(progressbar=progress, chunk_size=1 << 20)
     try:
-        return Path(pooch.retrieve(url, checksum, fname=name, path=root, downloader=download))
+        return pooch.retrieve(url, checksum, fname=name, path=root, downloader=download)
     except RequestException as error:
-        answer = "cannot be reached" if error.response is None else _answer(error.response)
+        answer = "cannot be reached"
+        if error.response is not None:
+            answer = f"answers {error.response.status_code} {error.response.reason}"
+            error.response.close()  # pooch leaves it open
         way_out = f"check the network, or put {name} into {root}, and try again"
         raise InputError(f"{url}: {answer}: {way_out}") from error
     except ValueError as error:  # pooch's word for a wrong checksum
         way_out = "fetch it again; if that does not help, it is not the file that was published"
         raise InputError(f"{url}: does not have the checksum {checksum}: {way_out}") from error
-    except OSError as error:
-        raise _unwritable(root, error) from error
-
-
-def _answer(response: Response) -> str:
-    response.close()  # pooch leaves it open
-    return f"answers {response.status_code} {response.reason}"
-
-
-def _record(root: Path, dataset: ModuleType, *, source: str, checksums: dict[str, str]) -> None:
-    told = {"licence": dataset.LICENCE, "citation": dataset.CITATION, "files": checksums}
-    try:
-        write_json(root / RECORD, {"dataset": dataset.NAME, "source": source, **told})
-    except OSError as error:
-        raise _unwritable(root, error) from error
-
-
-def _unwritable(root: Path, error: OSError) -> InputError:
-    fault = f"{root}: cannot be written ({error.strerror or error})"
-    return InputError(f"{fault}: fix that and try again, or choose another folder")
 
 
 def _recorded(root: Path) -> dict[str, str]:

@@ -100,16 +100,14 @@ def locate(expected: Sequence[Path]) -> list[Path | None]:
     return [indices[path.parent].get(path.stem) for path in expected]
 
 
-def present(
-    listed: pd.DataFrame, *, n_clips: int, allow_partial: bool, dataset: str
-) -> pd.DataFrame:
+def found(listed: pd.DataFrame, *, total: int, allow_partial: bool, dataset: str) -> pd.DataFrame:
     """Return the rows whose clip is there, ``path`` now being the file that was found.
 
     Parameters
     ----------
     listed
         One row per clip; ``path`` is where the archive has its file.
-    n_clips
+    total
         Number of clips of the dataset.
     allow_partial
         Whether some may be missing.
@@ -122,17 +120,17 @@ def present(
         If no clip is there, or some are missing and that is not allowed: gives their number, the
         first of them, and both ways out.
     """
-    found = pd.Series(locate(listed["path"].tolist()), index=listed.index, dtype=object)
-    absent = listed["path"][found.isna()].tolist()
+    paths = pd.Series(locate(listed["path"].tolist()), index=listed.index, dtype=object)
+    absent = listed["path"][paths.isna()].tolist()
     rest = f"`fusionkd data fetch {dataset}` gets the rest"
     if len(absent) == len(listed):
         raise InputError(f"no clip is there, not even {absent[0]}: {rest}")
-    if not allow_partial and (absent or len(listed) != n_clips):
-        fault = f"{len(listed):,} clips are listed, not {n_clips:,}"
+    if not allow_partial and (absent or len(listed) != total):
+        fault = f"{len(listed):,} clips are listed, not {total:,}"
         if absent:
             fault = f"{len(absent):,} of {len(listed):,} clips are missing, the first {absent[0]}"
         raise InputError(f"{fault}: `allow_partial: true` uses a partial copy, or {rest}")
-    return listed.assign(path=found).dropna(subset="path")
+    return listed.assign(path=paths).dropna(subset="path")
 
 
 def reencoded(paths: Iterable[Path]) -> str:

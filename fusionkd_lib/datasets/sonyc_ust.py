@@ -93,14 +93,12 @@ def clips(
     files.choose("status", status or "real", STATUSES)
     annotations = sonyc_labels.read_annotations(root / ANNOTATIONS)
     taxonomy = sonyc_labels.read_taxonomy(root / TAXONOMY)
-    presence = sonyc_labels.presence_of(
-        annotations, taxonomy, level=level, coarse_labels=coarse_labels, incomplete=incomplete
-    )
+    tags = {"level": level, "coarse_labels": coarse_labels, "incomplete": incomplete}
+    presence = sonyc_labels.presence_of(annotations, taxonomy, **tags)
     targets = _targets(annotations, presence, VOTES[labels])
     listed = _listed(annotations, root).loc[targets.index]
-    present = files.present(
-        listed, n_clips=sum(N_CLIPS.values()), allow_partial=allow_partial, dataset="sonyc_ust"
-    )
+    total = sum(N_CLIPS.values())
+    present = files.found(listed, total=total, allow_partial=allow_partial, dataset="sonyc_ust")
     status = status or _status(root, present)
     return Clips(
         dataset=f"{NAME} stand-in" if status == "stand-in" else NAME,

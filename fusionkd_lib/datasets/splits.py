@@ -68,9 +68,9 @@ def make_split(
     if validation == "none":
         held_out = np.zeros_like(rest)
     elif validation == "next_fold" and len(set(folds[rest])) > 1:
-        held_out = _next_fold(folds, groups, rest, test_fold)
+        held_out = _next_fold(clips, rest, test_fold)
     else:
-        held_out = _grouped(clips, rest, val_fraction, np.random.default_rng(seed))
+        held_out = _grouped(clips, rest, val_fraction, seed)
     if (rest & ~held_out).sum() < 2:
         raise InputError(f"{clips.dataset} has too few clips outside fold {test_fold} to train on")
     if validation != "none" and not held_out.any():
@@ -89,23 +89,20 @@ def _refuse_absent(clips: Clips, **wanted: Collection[int | str]) -> None:
                 raise InputError(f"{key} = {fold}: {there}")
 
 
-def _next_fold(
-    folds: np.ndarray, groups: np.ndarray, rest: np.ndarray, test_fold: int
-) -> np.ndarray:
+def _next_fold(clips: Clips, rest: np.ndarray, test_fold: int) -> np.ndarray:
+    folds, groups = clips.table["fold"].to_numpy(), clips.table["group"].to_numpy()
     others = sorted(set(folds[rest]))
     following = next((fold for fold in others if fold > test_fold), others[0])
     # A recording in both would be trained on and selected on.
     return rest & np.isin(groups, groups[rest & (folds == following)])
 
 
-def _grouped(
-    clips: Clips, rest: np.ndarray, share: float, generator: np.random.Generator
-) -> np.ndarray:
+def _grouped(clips: Clips, rest: np.ndarray, share: float, seed: int) -> np.ndarray:
     """Draw whole groups at random, of each class its share where a clip has one class.
 
     A few recordings drawn blindly can miss a class, and then select for the others alone.
     """
-    groups = clips.table["group"].to_numpy()
+    generator, groups = np.random.default_rng(seed), clips.table["group"].to_numpy()
     classes = np.zeros(len(clips)) if clips.multi_label else clips.targets
     held_out: list[str] = []
     for label in np.unique(classes[rest]):

@@ -80,9 +80,7 @@ def coloured_noise(
     return irfft(spectrum, n_samples) * np.sqrt(n_samples * rate / (2 * NOISE_RATE))
 
 
-def harmonics(
-    frequency: np.ndarray, amplitudes: np.ndarray, *, rate: int, phase: float = 0.0
-) -> np.ndarray:
+def harmonics(frequency: np.ndarray, amplitudes: np.ndarray, *, rate: int, phase=0.0) -> np.ndarray:
     """(N,) periodic sound of a fundamental (N,) in Hz and its harmonics' amplitudes (H,).
 
     Harmonics that would pass half the sample rate are dropped. One period is tabulated and looked

@@ -74,8 +74,8 @@ def clips(root: str | Path, *, allow_partial: bool = False, status: str | None =
         ``allow_partial`` is False.
     """
     listed = _listed(Path(root))
-    present = files.present(
-        listed, n_clips=N_CLIPS, allow_partial=allow_partial, dataset="urbansound8k"
+    present = files.found(
+        listed, total=N_CLIPS, allow_partial=allow_partial, dataset="urbansound8k"
     )
     reencoded = files.reencoded(present["path"])
     whole = len(present) == N_CLIPS and not reencoded
