@@ -124,8 +124,7 @@ def fit_length(waveform: np.ndarray, n_samples: int) -> np.ndarray:
     >>> fit_length(np.array([0.1, 0.2, 0.3]), 2)
     array([0.1, 0.2])
     """
-    kept = waveform[:n_samples]
-    return np.pad(kept, (0, n_samples - len(kept)))
+    return np.pad(waveform[:n_samples], (0, max(n_samples - len(waveform), 0)))
 
 
 def index_audio(folder: str | Path) -> dict[str, Path]:

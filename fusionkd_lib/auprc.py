@@ -94,12 +94,8 @@ def count(targets: np.ndarray, scores: np.ndarray) -> Counts:
     hits = np.concatenate([[0], np.cumsum(present[order])])
     thresholds = falling_thresholds(scores)
     reached = np.searchsorted(-falling, -thresholds, side="right")
-    return Counts(
-        thresholds,
-        true_positives=hits[reached],
-        false_positives=reached - hits[reached],
-        positives=np.full(len(thresholds), hits[-1]),
-    )
+    found = hits[reached]
+    return Counts(thresholds, found, reached - found, np.full_like(reached, hits[-1]))
 
 
 def count_fine(
@@ -140,12 +136,10 @@ def count_fine(
     misses_x = truth_x & ~truth.any(axis=2) & ~anything
     nothing_true = ~truth_x & ~truth.any(axis=2)
     false_alarms_x = nothing_true & predicted_x & ~predicted.all(axis=2)
-    return Counts(
-        thresholds,
-        true_positives=hits.sum(axis=(1, 2)) + hits_x.sum(axis=1),
-        false_positives=false_alarms.sum(axis=(1, 2)) + false_alarms_x.sum(axis=1),
-        positives=truth.sum() + hits_x.sum(axis=1) + misses_x.sum(axis=1),
-    )
+    true_positives = hits.sum(axis=(1, 2)) + hits_x.sum(axis=1)
+    false_positives = false_alarms.sum(axis=(1, 2)) + false_alarms_x.sum(axis=1)
+    positives = truth.sum() + hits_x.sum(axis=1) + misses_x.sum(axis=1)
+    return Counts(thresholds, true_positives, false_positives, positives)
 
 
 def falling_thresholds(scores: np.ndarray) -> np.ndarray:

@@ -103,15 +103,13 @@ def support_vectors(
     return scores
 
 
-def _search(
-    train_x: np.ndarray, labels: np.ndarray, validation: np.ndarray, *, scoring: str
-) -> Pipeline:
+def _search(x: np.ndarray, labels: np.ndarray, validation: np.ndarray, *, scoring: str) -> Pipeline:
     # Without ties, the class that is predicted is the one of the highest decision.
     machine = make_pipeline(StandardScaler(), SVC(break_ties=True))
-    grid = {"svc__C": COSTS, "svc__gamma": [gamma / train_x.shape[1] for gamma in GAMMAS]}
+    grid = {"svc__C": COSTS, "svc__gamma": [gamma / x.shape[1] for gamma in GAMMAS]}
     split = PredefinedSplit(np.where(validation, 0, -1))
     search = GridSearchCV(machine, grid, scoring=scoring, cv=split, error_score="raise")
-    return search.fit(train_x, labels).best_estimator_
+    return search.fit(x, labels).best_estimator_
 
 
 def _tag_scores(

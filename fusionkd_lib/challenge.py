@@ -81,13 +81,10 @@ def evaluate_sonyc(
 def _category(truth: pd.DataFrame, scores: pd.DataFrame, taxonomy: Taxonomy, number: int) -> Counts:
     complete = list(taxonomy.fine_tags(number))
     incomplete = [tag for tag in taxonomy.fine_tags(number, True) if tag not in complete]
-    return count_fine(
-        truth[complete].to_numpy(),
-        # One column, or none: then 0.
-        truth[incomplete].sum(axis=1, skipna=False).to_numpy(),
-        scores[complete].to_numpy(),
-        scores[incomplete].sum(axis=1).to_numpy(),
-    )
+    # Sums over one column, or over none: then 0.
+    truth_x, scores_x = truth[incomplete].sum(axis=1, skipna=False), scores[incomplete].sum(axis=1)
+    tables = truth[complete], truth_x, scores[complete], scores_x
+    return count_fine(*(table.to_numpy() for table in tables))
 
 
 def _align(predictions: pd.DataFrame, truth: pd.DataFrame, needed: tuple[str, ...]) -> pd.DataFrame:

@@ -100,7 +100,7 @@ def locate(expected: Sequence[Path]) -> list[Path | None]:
     return [indices[path.parent].get(path.stem) for path in expected]
 
 
-def found(listed: pd.DataFrame, *, total: int, allow_partial: bool, dataset: str) -> pd.DataFrame:
+def found(listed: pd.DataFrame, *, total: int, allow_partial: bool, name: str) -> pd.DataFrame:
     """Return the rows whose clip is there, ``path`` now being the file that was found.
 
     Parameters
@@ -111,8 +111,8 @@ def found(listed: pd.DataFrame, *, total: int, allow_partial: bool, dataset: str
         Number of clips of the dataset.
     allow_partial
         Whether some may be missing.
-    dataset
-        Its name on the command line, for the way out.
+    name
+        The dataset's name on the command line, for the way out.
 
     Raises
     ------
@@ -122,7 +122,7 @@ def found(listed: pd.DataFrame, *, total: int, allow_partial: bool, dataset: str
     """
     paths = pd.Series(locate(listed["path"].tolist()), index=listed.index, dtype=object)
     absent = listed["path"][paths.isna()].tolist()
-    rest = f"`fusionkd data fetch {dataset}` gets the rest"
+    rest = f"`fusionkd data fetch {name}` gets the rest"
     if len(absent) == len(listed):
         raise InputError(f"no clip is there, not even {absent[0]}: {rest}")
     if not allow_partial and (absent or len(listed) != total):

@@ -23,9 +23,7 @@ PRESENCE = "_presence"
 LEVELS = ("coarse", "fine")
 COARSE_LABELS = ("shipped", "recomputed")
 
-REMEDY = (
-    f"give the folder that holds {ANNOTATIONS} and audio/, or run `fusionkd data fetch sonyc_ust`"
-)
+REMEDY = f"give the folder with {ANNOTATIONS} and audio/, or run `fusionkd data fetch sonyc_ust`"
 
 
 @dataclass(frozen=True, config={"coerce_numbers_to_str": True})
@@ -52,11 +50,8 @@ class Taxonomy:
 
     def fine_tags(self, category: int, incomplete: bool = False) -> tuple[str, ...]:
         """Return the fine tags of one category, the incomplete one last if it is wanted."""
-        return tuple(
-            f"{category}-{identifier}_{name}"
-            for identifier, name in self.fine[category].items()
-            if incomplete or identifier != "X"
-        )
+        tags = self.fine[category].items()
+        return tuple(f"{category}-{key}_{name}" for key, name in tags if incomplete or key != "X")
 
 
 def read_annotations(path: str | Path) -> pd.DataFrame:
@@ -177,8 +172,7 @@ def agreed_truth(annotations: pd.DataFrame, presence: pd.DataFrame) -> pd.DataFr
     truth = presence[agreed].set_axis(names[agreed], axis=0).sort_index()
     expected = sorted(names[validating].unique())
     if truth.index.tolist() != expected:
-        raise InputError(
-            f"the annotations hold {len(truth):,} agreed truths (annotator_id 0) for "
-            f"{len(expected):,} validation clips, not one per clip: fetch {ANNOTATIONS} again"
-        )
+        held = f"{len(truth):,} agreed truths (annotator_id 0) for {len(expected):,}"
+        fault = f"the annotations hold {held} validation clips, not one per clip"
+        raise InputError(f"{fault}: fetch {ANNOTATIONS} again")
     return truth

@@ -98,7 +98,7 @@ def clips(
     targets = _targets(annotations, presence, VOTES[labels])
     listed = _listed(annotations, root).loc[targets.index]
     total = sum(N_CLIPS.values())
-    present = files.found(listed, total=total, allow_partial=allow_partial, dataset="sonyc_ust")
+    present = files.found(listed, total=total, allow_partial=allow_partial, name="sonyc_ust")
     status = status or _status(root, present)
     return Clips(
         dataset=f"{NAME} stand-in" if status == "stand-in" else NAME,

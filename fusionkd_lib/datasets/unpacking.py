@@ -41,14 +41,12 @@ def extract(archive: str | Path, folder: str | Path, *, strip: str = "") -> None
                 if not (target.is_file() and target.stat().st_size == member.size):
                     members.extract(member, folder, filter="data")  # refuses devices
     except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InputError(
-            f"{archive}: is damaged or unsafe ({error}): delete it and fetch it again"
-        ) from error
+        fault = f"{archive}: is damaged or unsafe ({error})"
+        raise InputError(f"{fault}: delete it and fetch it again") from error
     except OSError as error:
-        raise InputError(
-            f"{archive}: cannot be unpacked into {folder} ({error.strerror}): free space or fix "
-            "the permissions, and try again"
-        ) from error
+        fault = f"{archive}: cannot be unpacked into {folder} ({error.strerror})"
+        way_out = "free space or fix the permissions, and try again"
+        raise InputError(f"{fault}: {way_out}") from error
 
 
 def _checked(member: tarfile.TarInfo, strip: str) -> tarfile.TarInfo:

@@ -8,7 +8,6 @@ its own place in the table: not from what was read before it, nor from how many 
 
 from functools import partial
 from itertools import product
-from math import inf
 from numbers import Integral, Real
 from typing import NamedTuple
 
@@ -197,8 +196,7 @@ def _read(places, dry, duration: float, index: int, rate: int) -> np.ndarray:
     sources = dry(place, loudness(around, rate=rate), duration, rate)
     echoes = room(place.generator(_ROOM, of_clip=False), rate=rate)
     draw = place.generator(_LEVEL, of_clip=False)
-    sound = around + fftconvolve(sources, echoes)[: len(around)]
-    sound = microphone(sound, draw, rate=rate)
+    sound = microphone(around + fftconvolve(sources, echoes)[: len(around)], draw, rate=rate)
     level = _amplitude(draw.uniform(*LEVEL) + place.generator(_LEVEL, of_clip=True).uniform(-2, 2))
     sound *= min(level / sound.std(), 0.98 / np.abs(sound).max())
     return sound.astype(np.float32)
@@ -258,8 +256,7 @@ def _dry_scene(place: _Place, street_level: float, duration: float, rate: int) -
         sources = TAGS[tag][0]
         event = sources[take.recording.integers(len(sources))](take)
         level = street_level * _amplitude(take.clip.uniform(*SNR))
-        event = _at_level(event, level, rate=rate)
-        sound[start:stop] += _fade(event, rate=rate)
+        sound[start:stop] += _fade(_at_level(event, level, rate=rate), rate=rate)
     return sound
 
 
@@ -274,6 +271,6 @@ def _check(**settings: float) -> None:
     for name, value in settings.items():
         lowest, is_time = LOWEST.get(name, 1), name == "duration"
         number = isinstance(value, Real if is_time else Integral) and not isinstance(value, bool)
-        if not (number and lowest <= value < inf):
+        if not (number and lowest <= value < float("inf")):
             kind = "a time in seconds" if is_time else "a whole number"
             raise InputError(f"{name}={value!r}: must be {kind}, {lowest} or more")

@@ -43,9 +43,7 @@ N_CLIPS = 8732
 METADATA = "metadata/UrbanSound8K.csv"
 COLUMNS = ("slice_file_name", "fsID", "fold", "classID", "class")
 
-REMEDY = (
-    "give the folder that holds metadata/ and audio/, or run `fusionkd data fetch urbansound8k`"
-)
+REMEDY = "give the folder with metadata/ and audio/, or run `fusionkd data fetch urbansound8k`"
 
 
 def clips(root: str | Path, *, allow_partial: bool = False, status: str | None = None) -> Clips:
@@ -74,9 +72,7 @@ def clips(root: str | Path, *, allow_partial: bool = False, status: str | None =
         ``allow_partial`` is False.
     """
     listed = _listed(Path(root))
-    present = files.found(
-        listed, total=N_CLIPS, allow_partial=allow_partial, dataset="urbansound8k"
-    )
+    present = files.found(listed, total=N_CLIPS, allow_partial=allow_partial, name="urbansound8k")
     reencoded = files.reencoded(present["path"])
     whole = len(present) == N_CLIPS and not reencoded
     return Clips(
