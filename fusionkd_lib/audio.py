@@ -1,9 +1,9 @@
 """Read one sound file as mono float32 at a given rate, and fit it to a length.
 
 A waveform is ``(N,)`` float32, nominally in [-1, 1]; a float file that exceeds full scale is kept
-as it is. libsndfile reads what is left of a truncated file without an error; its log and the number
-of samples that it decodes give the truncation away. Every fault of a file is an `InputError` that
-names the file and the way out.
+as it is. libsndfile reads a truncated file without an error; its log and the number of samples that
+it decodes reveal the truncation. Every fault of a file is an `InputError` that names the file and
+the way out.
 """
 
 import re
@@ -24,7 +24,7 @@ FORMATS = ("WAV", "WAVEX", "FLAC", "OGG", "MP3", "AIFF")
 # In order of preference where two files share a stem: the original before a re-encoded copy.
 SUFFIXES = (".wav", ".wave", ".aif", ".aiff", ".aifc", ".flac", ".ogg", ".oga", ".opus", ".mp3")
 
-# What libsndfile logs of a WAV or AIFF file that is shorter than its header declares, and of an
+# What libsndfile logs for a WAV or AIFF file that is shorter than its header declares, and for an
 # Ogg stream without its last page.
 SHORTENED = re.compile(r"(?:data|SSND) *: (\d+) \(should be (\d+)\)")
 UNENDED = re.compile(r"^Ogg ?: (?:Junk after|Last page lacks|File ended)", re.MULTILINE)
@@ -147,14 +147,14 @@ def index_audio(folder: str | Path) -> dict[str, Path]:
         return {}
     except OSError as error:
         raise cannot_open(folder, error) from error
-    # A leading dot marks what an archiver or an editor left beside the file itself.
+    # Files with a leading dot are leftovers of an archiver or an editor.
     paths = [p for p in paths if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
     paths.sort(key=lambda path: SUFFIXES.index(path.suffix.lower()), reverse=True)
     return {path.stem: path for path in paths}
 
 
 def read_header(path: str | Path) -> tuple[int, int, int]:
-    """Return the number of samples, the rate in Hz and the number of channels; decode nothing.
+    """Return the number of samples, the rate in Hz and the number of channels, without decoding.
 
     Raises
     ------
@@ -209,7 +209,7 @@ def _check_header(sound: soundfile.SoundFile, path: Path) -> None:
 
 def _read_blocks(sound: soundfile.SoundFile, path: Path) -> Iterator[np.ndarray]:
     """Read mono in blocks to the end, so that a header that lies cannot ask for all the memory."""
-    # Else soundfile seeks after each block, and the decoder of an MP3 forgets what it has begun.
+    # Otherwise soundfile seeks after each block, and an MP3 decoder loses its state.
     sound.seekable = lambda: False
     n_frames = min(BLOCK_FRAMES, sound.frames)
     try:

@@ -1,11 +1,11 @@
 """Area under the precision-recall curve, as DCASE 2019 Task 5 measures it.
 
-Targets are (n, K), present above 0.5, NaN where not annotated; scores are (n, K) in [0, 1]. A tag
+Targets are (n, K), present above 0.5, NaN if not annotated; scores are (n, K) in [0, 1]. A tag
 is predicted where its score reaches the threshold. Thresholds are the scores of at least 0.01, and
 1. The curve is the trapezoids through its points from (recall 0, precision 1) to (1, 0).
 
-Source: V. Lostanlen, J. Cramer et al., evaluation code of the challenge; its sort of tied recalls
-is unstable, so that it is reproduced to 1e-4 where recalls tie, and to 1e-6 elsewhere.
+Source: V. Lostanlen, J. Cramer et al., evaluation code of the challenge; its sort is unstable, so
+that its values are reproduced to 1e-4 if recalls tie, and to 1e-6 otherwise.
 """
 
 from typing import NamedTuple

@@ -1,8 +1,8 @@
 """What a network has to beat: chance, the nearest neighbour, and support vector machines.
 
-They are pure functions on arrays, look at three statistics per band, and draw nothing. Targets are
-(n,) class indices, or (n, K) tags, present above 0.5, with NaN where not annotated; scores are
-(n, K) in [0, 1].
+They are pure functions on arrays, look at three statistics per band, and use no random numbers.
+Targets are (n,) class indices, or (n, K) tags, present above 0.5, with NaN if not annotated; scores
+are (n, K) in [0, 1].
 """
 
 import numpy as np
@@ -34,7 +34,7 @@ def band_statistics(spectrograms: np.ndarray) -> np.ndarray:
 
 
 def chance(train_targets: np.ndarray, n_test: int, *, n_classes: int) -> np.ndarray:
-    """Score every clip alike: with each class's or tag's share of the training clips.
+    """Score every clip with each class's or tag's share of the training clips.
 
     The commonest class has the highest score; a tag that was never annotated has 0.
     """
@@ -46,7 +46,7 @@ def chance(train_targets: np.ndarray, n_test: int, *, n_classes: int) -> np.ndar
 def nearest_neighbour(
     train_x: np.ndarray, train_targets: np.ndarray, test_x: np.ndarray, *, n_classes: int
 ) -> np.ndarray:
-    """Score clips with the targets of the training clip next to them.
+    """Score each clip with the targets of the nearest training clip.
 
     Features (n, D) are standardised, distances Euclidean. A tag that is not annotated there scores
     its `chance`.
@@ -75,13 +75,13 @@ def support_vectors(
     train_x, test_x
         (n, D) features, such as `band_statistics`.
     validation
-        (n,) bool: the training clips to choose on, of recordings that the others are not of.
+        (n,) bool: the training clips to choose on; they share no recording with the others.
 
     Returns
     -------
     numpy.ndarray
-        Of classes, the softmax of the one-vs-rest decisions. Of tags, which have a machine each,
-        the logistic function of the decision, fitted to the validation clips; a tag that is always
+        For classes, the softmax of the one-vs-rest decisions. For tags, with one machine each, the
+        logistic function of the decision, fitted to the validation clips; a tag that is always
         or never present there, or among the others, scores its `chance`.
 
     Source: B. Boser et al., COLT 1992; J. Platt, Probabilistic outputs for SVMs, 1999.
@@ -123,7 +123,7 @@ def _tag_scores(
 
 
 def _tags(targets: np.ndarray, n_classes: int) -> np.ndarray:
-    """Return targets as (n, K) in 0 and 1, with NaN where not annotated."""
+    """Return targets as (n, K) in 0 and 1, with NaN if not annotated."""
     if targets.ndim == 1:
         return np.eye(n_classes)[targets]
     return np.where(np.isnan(targets), np.nan, targets > 0.5)

@@ -1,4 +1,4 @@
-"""Evaluate predictions as DCASE 2019 Task 5 does: the challenge's files in, its figures out."""
+"""Evaluate predictions as DCASE 2019 Task 5 does: its files in, its scores out."""
 
 from pathlib import Path
 

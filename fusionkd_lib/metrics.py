@@ -1,6 +1,6 @@
-"""How good the scores are: accuracy, the official AUPRC of DCASE 2019 Task 5, and how sure of it.
+"""Accuracy, the official AUPRC of DCASE 2019 Task 5, and bootstrap intervals of either.
 
-Single-label targets are (n,) class indices, multi-label ones (n, K) with NaN where not annotated;
+Single-label targets are (n,) class indices, multi-label ones (n, K) with NaN if not annotated;
 scores are (n, K), of any kind for one label and in [0, 1] for many.
 """
 
@@ -67,8 +67,8 @@ def choose_thresholds(targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
     Returns
     -------
     numpy.ndarray
-        (K,) in [0.01, 1]: predict a tag where its score is at least that. Of equally good ones the
-        highest; 0.5 for a tag that is never present.
+        (K,) in [0.01, 1]: predict a tag where its score is at least that. The highest of equally
+        good ones; 0.5 for a tag that is never present.
 
     Raises
     ------
@@ -127,13 +127,13 @@ def bootstrap(
     Parameters
     ----------
     metric
-        ``metric(targets, scores)`` -> one number, such as `accuracy` or `micro_auprc`.
+        ``metric(targets, scores)`` returns one number, such as `accuracy` or `micro_auprc`.
     targets, scores
-        n rows each, as the metric wants them.
+        n rows each, as the metric requires.
     groups
         (n,) the recording or sensor of each row.
     n_resamples, seed
-        Number of draws, and the seed that alone decides which groups are drawn.
+        Number of draws, and the seed that alone determines the groups drawn.
 
     Raises
     ------

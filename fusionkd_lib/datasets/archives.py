@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pooch
-from requests.exceptions import RequestException  # of what pooch downloads with
+from requests.exceptions import RequestException  # raised by pooch's downloads
 
 from fusionkd_lib import catalogue
 from fusionkd_lib.audio import cannot_open, read_header
@@ -38,12 +38,12 @@ class Report:
     dataset, root
         Its name and folder.
     expected, found
-        Number of clips that the metadata list, and of those that exist, broken ones included.
+        Number of clips in the metadata, and of those that exist, broken ones included.
     parts
         Folder -> ``"873"`` or ``"387 of 925"``.
     missing, broken, unexpected
-        Clips that do not exist, ``path: reason`` for those that cannot be read, and files among
-        the clips that the metadata do not list.
+        Clips that do not exist, ``path: reason`` for those that cannot be read, and files in
+        ``audio`` that the metadata do not list.
     """
 
     dataset: str
@@ -57,7 +57,7 @@ class Report:
 
     @property
     def whole(self) -> bool:
-        """Whether every clip is there and can be read."""
+        """Whether every clip exists and can be read."""
         return not self.missing and not self.broken
 
     def as_dict(self) -> dict:
@@ -77,15 +77,15 @@ def fetch(
 ) -> dict[str, str]:
     """Download a dataset's files, verify their checksums and unpack them.
 
-    A file that already has the right checksum is not downloaded again. Where the record gives no
-    checksum, the SHA-256 of the first download is recorded and holds from then on.
+    A file that already has the right checksum is not downloaded again. If the record gives no
+    checksum, the SHA-256 of the first download is stored and required from then on.
 
     Parameters
     ----------
     name
         A key of `DATASETS`.
     root
-        Folder for the dataset; made if it does not exist. The archives stay in it.
+        Folder for the dataset, created if needed. The archives stay in it.
     base_url
         Address of the files, if not the dataset's own record.
     progress
@@ -169,7 +169,7 @@ def _download(url: str, root: Path, *, checksum: str | None, progress: bool) -> 
             error.response.close()  # pooch leaves it open
         way_out = f"check the network, or put {name} into {root}, and try again"
         raise InputError(f"{url}: {answer}: {way_out}") from error
-    except ValueError as error:  # pooch's word for a wrong checksum
+    except ValueError as error:  # how pooch reports a wrong checksum
         way_out = "fetch it again; if that does not help, it is not the file that was published"
         raise InputError(f"{url}: does not have the checksum {checksum}: {way_out}") from error
 

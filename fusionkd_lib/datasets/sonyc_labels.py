@@ -1,8 +1,8 @@
-"""The labels of SONYC-UST: who heard what, the two levels of tags, and the agreed truth.
+"""The labels of SONYC-UST: annotators' votes, two levels of tags, and the agreed truth.
 
 One row of the annotations is one annotator's view of a clip: a positive ``annotator_id`` is a
 volunteer, a negative one a member of the lab's staff, and 0 the truth on which the staff agreed. A
-tag is 1 or 0, or -1 where it was not annotated, which becomes NaN.
+tag is 1, 0, or -1 if it was not annotated; -1 becomes NaN.
 """
 
 from functools import partial
@@ -36,7 +36,7 @@ class Taxonomy:
         Category number -> name, such as ``1: "engine"``.
     fine
         Category number -> fine identifier -> name, such as ``1: {"1": "small-sounding-engine"}``.
-        The identifier ``"X"`` is the incomplete tag: the category is heard, its fine tag unknown.
+        The identifier ``"X"`` is the incomplete tag: the category is audible, its fine tag unknown.
     """
 
     coarse: dict[int, str]
@@ -60,7 +60,7 @@ def read_annotations(path: str | Path) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        The file's own columns and order; presence is 1, 0, or -1 where it was not annotated.
+        The file's own columns and order; presence is 1, 0, or -1 if it was not annotated.
 
     Raises
     ------
@@ -124,7 +124,7 @@ def presence_of(
     Returns
     -------
     pandas.DataFrame
-        The annotations' index; 1.0, 0.0, or NaN where a tag was not annotated.
+        The annotations' index; 1.0, 0.0, or NaN for a tag that was not annotated.
 
     Raises
     ------

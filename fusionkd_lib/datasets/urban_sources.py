@@ -1,9 +1,10 @@
 """Ten sound sources of the city, each a physical model a few lines long.
 
 A source makes a `Take` into its dry sound, (N,) float64 of no particular level. Frequencies are in
-Hz and times in seconds, so the sound is the same at every sample rate, but for what lies above half
-of it. Chance comes from two sides: `recording` settles what one dog, one siren, one band of
-musicians keeps for good; `clip` settles what differs from one excerpt of it to the next.
+Hz and times in seconds, so that the sound is the same at every sample rate, up to half that rate.
+Two generators draw at random: `recording` the traits that one dog, one siren or one band of
+musicians keeps, `clip` the details that differ between its excerpts. The street, the room and the
+microphone are at the end.
 """
 
 from collections.abc import Callable
@@ -33,7 +34,7 @@ class Take:
     Parameters
     ----------
     recording, clip, noise
-        Generators: what the recording keeps, what this excerpt has, and its noises.
+        Generators for the recording's traits, for this excerpt's details, and for its noises.
     n_samples, rate
         Length in samples, and samples per second.
     latest_start
@@ -69,7 +70,7 @@ def coloured_noise(
     """(N,) Gaussian noise whose power falls with frequency as ``f ** -slope`` (1 is pink, 2 brown).
 
     It is drawn bin by bin in the frequency domain, and by a generator of its own: two sample rates
-    share every bin that both can hold, and what is drawn next does not depend on the rate.
+    share every bin that both can represent, and later draws do not depend on the rate.
     """
     (own,) = generator.spawn(1)
     frequency = rfftfreq(n_samples, 1 / rate).astype(np.float32)
@@ -241,7 +242,7 @@ def dog_bark(take: Take) -> np.ndarray:
 
 
 def power_tool(take: Take) -> np.ndarray:
-    """(N,) a motor that whines up to its speed and down, and the grinding of what it cuts."""
+    """(N,) a motor that whines up to its speed and down, and the grinding of the material."""
     draw, rate = take.recording, take.rate
     pitch, inertia = log_uniform(draw, 180, 1500), log_uniform(draw, 0.06, 0.5)
     running = take.clip.uniform() < 0.5
@@ -362,7 +363,7 @@ SOURCES: dict[str, Callable[[Take], np.ndarray]] = {name: globals()[name] for na
 
 
 def street(take: Take) -> np.ndarray:
-    """(N,) what is always there: distant traffic, a vehicle that passes now and then, mains hum."""
+    """(N,) the background: distant traffic, a vehicle that passes now and then, mains hum."""
     draw, time = take.recording, take.time
     traffic = _noise(take, slope=draw.uniform(0.6, 2.0))
     closest, width = take.clip.uniform(-3, time[-1] + 3), draw.uniform(0.4, 2)
@@ -394,6 +395,6 @@ def room(draw: np.random.Generator, *, rate: int) -> np.ndarray:
 
 
 def microphone(sound: np.ndarray, draw: np.random.Generator, *, rate: int) -> np.ndarray:
-    """(N,) the sound without what a cheap microphone misses at either end of the range."""
+    """(N,) the sound without the ends of the range, which a cheap microphone does not pick up."""
     sound = low_pass(sound, cutoff=log_uniform(draw, 3000, 20000), rate=rate)
     return sound - low_pass(sound, cutoff=log_uniform(draw, 20, 200), rate=rate)

@@ -2,8 +2,8 @@
 
 Every clip is made when it is read, from the physical models of `urban_sources`, placed in a room,
 on a street, at a level. A recording is one draw of a source, a room, a street and a microphone;
-several clips come from each, and folds share no recording. A sound is drawn from the seed and from
-its own place in the table: not from what was read before it, nor from how many others there are.
+several clips come from each, and folds share no recording. A sound depends on the seed and
+on its place in the table only: not on what was read before it, nor on the number of other clips.
 """
 
 from functools import partial
@@ -50,7 +50,7 @@ _SOURCE, _DISTRACTOR, _STREET, _ROOM, _LEVEL, _LAYOUT, _EVENTS = range(7)
 
 
 class _Place(NamedTuple):
-    """Where a clip stands in the table, which is all that its sound depends on."""
+    """A clip's place in the table, on which alone its sound depends."""
 
     seed: int
     kind: int
@@ -66,7 +66,7 @@ class _Place(NamedTuple):
         return f"{source}-f{self.fold}-r{self.recording:02d}"
 
     def generator(self, part: int, *, of_clip: bool, stream: int = 0) -> np.random.Generator:
-        """Chance of one part (source, street, ...), for the recording or for this clip of it."""
+        """Return the generator of one part (source, street, ...), per recording or per clip."""
         # Always the same number of integers: a SeedSequence cannot tell (1, 2) from (1, 2, 0).
         clip = self.clip + 1 if of_clip else 0
         return np.random.default_rng(np.random.SeedSequence((*self[:-1], clip, part, stream)))

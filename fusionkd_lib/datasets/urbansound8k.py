@@ -22,7 +22,7 @@ CITATION = (
 )
 # File of the record -> its checksum.
 ARCHIVES = {"UrbanSound8K.tar.gz": "md5:9aa69802bbf37fb986f71ec1483a196e"}
-# The folder that the archive makes around the layout above.
+# The archive's top folder, around the layout above.
 ARCHIVE_ROOT = "UrbanSound8K"
 
 # In the order of the metadata's class identifiers.
@@ -54,16 +54,16 @@ def clips(root: str | Path, *, allow_partial: bool = False, status: str | None =
     root
         The folder that holds ``metadata`` and ``audio``.
     allow_partial
-        Whether a copy may lack clips; those that are there make the table.
+        Whether a copy may lack clips; the table then lists those that exist.
     status
-        What may be claimed of the audio; else told from what is there.
+        What results on this audio may claim; by default derived from the clips found.
 
     Returns
     -------
     Clips
         In the metadata's order; ``fold`` 1 to 10, ``group`` the Freesound recording, targets
-        (n,) int64. ``status`` is ``"real"`` of the whole dataset in its own ``.wav`` files, else
-        ``"partial"``; ``note`` counts.
+        (n,) int64. ``status`` is ``"real"`` for the whole dataset in its own ``.wav`` files,
+        otherwise ``"partial"``; ``note`` gives the numbers of clips.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def clips(root: str | Path, *, allow_partial: bool = False, status: str | None =
 
 
 def expected_files(root: str | Path) -> list[Path]:
-    """List where the metadata say that the clips are, as the archive has them.
+    """List the paths of the clips in the archive's layout.
 
     Raises
     ------
@@ -127,7 +127,7 @@ def read_metadata(path: str | Path) -> pd.DataFrame:
 
 
 def _listed(root: Path) -> pd.DataFrame:
-    """Return the metadata with the clip table's columns; ``path`` is as the archive has it."""
+    """Return the metadata with the clip table's columns; ``path`` is its place in the archive."""
     metadata = read_metadata(root / METADATA)
     rows = zip(metadata["fold"], metadata["slice_file_name"], strict=True)
     paths = [root / "audio" / f"fold{fold}" / name for fold, name in rows]
@@ -136,7 +136,7 @@ def _listed(root: Path) -> pd.DataFrame:
 
 
 def _count(listed: pd.Series, found: pd.Series) -> str:
-    """Say how many clips are there, and of which folds."""
+    """Give the number of clips, in total and per fold."""
     if len(found) == N_CLIPS:
         return f"{N_CLIPS:,} clips in 10 official folds"
     parts = files.count_parts(listed[listed.isin(found)], found)

@@ -74,7 +74,7 @@ class LogMel(Stft):
     n_mels
         Number of bands F.
     fmin, fmax
-        Where the first band begins and the last one ends, in Hz; None is the Nyquist frequency.
+        Lower end of the first band and upper end of the last, in Hz; None is the Nyquist frequency.
 
     Raises
     ------
