@@ -1,12 +1,11 @@
 """Read one sound file as mono float32 at a given rate, and fit it to a length.
 
 A waveform is ``(N,)`` float32, nominally in [-1, 1]; a float file that exceeds full scale is kept
-as it is. libsndfile reads what is left of a truncated file without an error; its log and the number
-of samples that it decodes give the truncation away. Every fault of a file is an `InputError` that
-names the file and the way out.
+as it is. libsndfile reads a truncated file without an error; its log and the number of samples that
+it decodes reveal the truncation. Every fault of a file is an `InputError` that names the file and
+the way out.
 """
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +24,7 @@ FORMATS = ("WAV", "WAVEX", "FLAC", "OGG", "MP3", "AIFF")
 # In order of preference where two files share a stem: the original before a re-encoded copy.
 SUFFIXES = (".wav", ".wave", ".aif", ".aiff", ".aifc", ".flac", ".ogg", ".oga", ".opus", ".mp3")
 
-# What libsndfile logs of a WAV or AIFF file that is shorter than its header declares, and of an
+# What libsndfile logs for a WAV or AIFF file that is shorter than its header declares, and for an
 # Ogg stream without its last page.
 SHORTENED = re.compile(r"(?:data|SSND) *: (\d+) \(should be (\d+)\)")
 UNENDED = re.compile(r"^Ogg ?: (?:Junk after|Last page lacks|File ended)", re.MULTILINE)
@@ -91,8 +90,7 @@ def stream_mono(path: str | Path, *, sample_rate: int) -> Iterator[np.ndarray]:
     with _opened(path) as sound:
         resampler = soxr.ResampleStream(sound.samplerate, sample_rate, 1, dtype="float32")
         n_read, n_yielded, silent = 0, 0, True
-        for frames in _read_blocks(sound, path):  # (n, channels)
-            waveform = _checked(frames, path).mean(axis=1)  # (n,)
+        for waveform in _read_blocks(sound, path):  # (n,)
             n_read, silent = n_read + len(waveform), silent and not waveform.any()
             resampled = resampler.resample_chunk(waveform)  # (n,)
             n_yielded += len(resampled)
@@ -126,8 +124,7 @@ def fit_length(waveform: np.ndarray, n_samples: int) -> np.ndarray:
     >>> fit_length(np.array([0.1, 0.2, 0.3]), 2)
     array([0.1, 0.2])
     """
-    kept = waveform[:n_samples]
-    return np.pad(kept, (0, n_samples - len(kept)))
+    return np.pad(waveform[:n_samples], (0, max(n_samples - len(waveform), 0)))
 
 
 def index_audio(folder: str | Path) -> dict[str, Path]:
@@ -145,20 +142,19 @@ def index_audio(folder: str | Path) -> dict[str, Path]:
         If the system does not let the folder be read.
     """
     try:
-        names = os.listdir(folder)
+        paths = sorted(Path(folder).iterdir())
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
         raise cannot_open(folder, error) from error
-    paths = [Path(folder, name) for name in sorted(names)]
-    # A leading dot marks what an archiver or an editor left beside the file itself.
+    # Files with a leading dot are leftovers of an archiver or an editor.
     paths = [p for p in paths if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
     paths.sort(key=lambda path: SUFFIXES.index(path.suffix.lower()), reverse=True)
     return {path.stem: path for path in paths}
 
 
 def read_header(path: str | Path) -> tuple[int, int, int]:
-    """Return the number of samples, the rate in Hz and the number of channels; decode nothing.
+    """Return the number of samples, the rate in Hz and the number of channels, without decoding.
 
     Raises
     ------
@@ -212,24 +208,24 @@ def _check_header(sound: soundfile.SoundFile, path: Path) -> None:
 
 
 def _read_blocks(sound: soundfile.SoundFile, path: Path) -> Iterator[np.ndarray]:
-    """Read to the end in blocks, so that a header that lies cannot ask for all the memory."""
-    # Else soundfile seeks after each block, and the decoder of an MP3 forgets what it has begun.
+    """Read mono in blocks to the end, so that a header that lies cannot ask for all the memory."""
+    # Otherwise soundfile seeks after each block, and an MP3 decoder loses its state.
     sound.seekable = lambda: False
     n_frames = min(BLOCK_FRAMES, sound.frames)
     try:
-        while len(block := sound.read(n_frames, dtype="float32", always_2d=True)):
-            yield block
+        while len(frames := sound.read(n_frames, dtype="float32", always_2d=True)):
+            _check_levels(frames, path)
+            yield frames.mean(axis=1)  # over the channels
     except soundfile.LibsndfileError as error:
         raise _truncated(path, _reason(error)) from error
 
 
-def _checked(frames: np.ndarray, path: Path) -> np.ndarray:
+def _check_levels(frames: np.ndarray, path: Path) -> None:
     largest = np.abs(frames).max()
     if not largest <= LOUDEST:  # NaN is not
         allowed = f"full scale is 1, and NaN, infinite or above {LOUDEST:g} cannot be used"
         fault = f"holds a sample of {largest:.3g}: {allowed}"
         raise InputError(f"{path}: {fault}; write it anew from its source")
-    return frames
 
 
 def _check_end(path: Path, *, n_read: int, n_declared: int, silent: bool) -> None:

@@ -1,11 +1,11 @@
 """Area under the precision-recall curve, as DCASE 2019 Task 5 measures it.
 
-Targets are (n, K), present above 0.5, NaN where not annotated; scores are (n, K) in [0, 1]. A tag
+Targets are (n, K), present above 0.5, NaN if not annotated; scores are (n, K) in [0, 1]. A tag
 is predicted where its score reaches the threshold. Thresholds are the scores of at least 0.01, and
 1. The curve is the trapezoids through its points from (recall 0, precision 1) to (1, 0).
 
-Source: V. Lostanlen, J. Cramer et al., evaluation code of the challenge; its sort of tied recalls
-is unstable, so that it is reproduced to 1e-4 where recalls tie, and to 1e-6 elsewhere.
+Source: V. Lostanlen, J. Cramer et al., evaluation code of the challenge; its sort is unstable, so
+that its values are reproduced to 1e-4 if recalls tie, and to 1e-6 otherwise.
 """
 
 from typing import NamedTuple
@@ -94,19 +94,12 @@ def count(targets: np.ndarray, scores: np.ndarray) -> Counts:
     hits = np.concatenate([[0], np.cumsum(present[order])])
     thresholds = falling_thresholds(scores)
     reached = np.searchsorted(-falling, -thresholds, side="right")
-    return Counts(
-        thresholds,
-        true_positives=hits[reached],
-        false_positives=reached - hits[reached],
-        positives=np.full(len(thresholds), hits[-1]),
-    )
+    found = hits[reached]
+    return Counts(thresholds, found, reached - found, np.full_like(reached, hits[-1]))
 
 
 def count_fine(
-    targets: np.ndarray,
-    incomplete_targets: np.ndarray,
-    scores: np.ndarray,
-    incomplete_scores: np.ndarray,
+    targets: np.ndarray, targets_x: np.ndarray, scores: np.ndarray, scores_x: np.ndarray
 ) -> Counts:
     """Count the fine tags of one category, whose truth may be incomplete.
 
@@ -114,7 +107,7 @@ def count_fine(
     ----------
     targets, scores
         (n, K) of the complete tags.
-    incomplete_targets, incomplete_scores
+    targets_x, scores_x
         (n,) of the incomplete tag X: of this category, its fine tag unknown.
 
     Notes
@@ -129,12 +122,12 @@ def count_fine(
     ------
     DCASE 2019 Task 5, fine level.
     """
-    annotated = ~np.isnan(targets).any(axis=1) & ~np.isnan(incomplete_targets)
+    annotated = ~np.isnan(targets).any(axis=1) & ~np.isnan(targets_x)
     truth = (targets[annotated] > 0.5)[None]  # (1, n, K)
-    truth_x = (incomplete_targets[annotated] > 0.5)[None]  # (1, n)
+    truth_x = (targets_x[annotated] > 0.5)[None]  # (1, n)
     thresholds = falling_thresholds(scores[annotated])  # X has no thresholds of its own
     predicted = scores[annotated] >= thresholds[:, None, None]  # (T, n, K)
-    predicted_x = incomplete_scores[annotated] >= thresholds[:, None]  # (T, n)
+    predicted_x = scores_x[annotated] >= thresholds[:, None]  # (T, n)
 
     hits = truth & predicted
     false_alarms = ~truth & predicted & ~truth_x[..., None]
@@ -143,12 +136,10 @@ def count_fine(
     misses_x = truth_x & ~truth.any(axis=2) & ~anything
     nothing_true = ~truth_x & ~truth.any(axis=2)
     false_alarms_x = nothing_true & predicted_x & ~predicted.all(axis=2)
-    return Counts(
-        thresholds,
-        true_positives=hits.sum(axis=(1, 2)) + hits_x.sum(axis=1),
-        false_positives=false_alarms.sum(axis=(1, 2)) + false_alarms_x.sum(axis=1),
-        positives=truth.sum() + hits_x.sum(axis=1) + misses_x.sum(axis=1),
-    )
+    true_positives = hits.sum(axis=(1, 2)) + hits_x.sum(axis=1)
+    false_positives = false_alarms.sum(axis=(1, 2)) + false_alarms_x.sum(axis=1)
+    positives = truth.sum() + hits_x.sum(axis=1) + misses_x.sum(axis=1)
+    return Counts(thresholds, true_positives, false_positives, positives)
 
 
 def falling_thresholds(scores: np.ndarray) -> np.ndarray:

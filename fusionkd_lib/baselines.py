@@ -1,14 +1,19 @@
 """What a network has to beat: chance, the nearest neighbour, and support vector machines.
 
-They are pure functions on arrays, look at three statistics per band, and draw nothing. Targets are
-(n,) class indices, or (n, K) tags, present above 0.5, with NaN where not annotated; scores are
-(n, K) in [0, 1].
+They are pure functions on arrays, look at three statistics per band, and use no random numbers.
+Targets are (n,) class indices, or (n, K) tags, present above 0.5, with NaN if not annotated; scores
+are (n, K) in [0, 1].
 """
-
-from typing import Any
 
 import numpy as np
 from scipy.special import softmax
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import pairwise_distances_argmin
+from sklearn.model_selection import GridSearchCV, PredefinedSplit
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
 
 CLIPS_AT_ONCE = 256
 COSTS = (1.0, 10.0, 100.0)  # C
@@ -22,14 +27,14 @@ def band_statistics(spectrograms: np.ndarray) -> np.ndarray:
     """
     statistics = np.empty((len(spectrograms), 3 * spectrograms.shape[1]), np.float32)
     for first in range(0, len(spectrograms), CLIPS_AT_ONCE):
-        part = np.asarray(spectrograms[first : first + CLIPS_AT_ONCE], np.float32)
-        values = part.mean(axis=2), part.std(axis=2), part.max(axis=2)
-        statistics[first : first + CLIPS_AT_ONCE] = np.concatenate(values, axis=1)
+        rows = slice(first, first + CLIPS_AT_ONCE)
+        part = np.asarray(spectrograms[rows], np.float32)
+        statistics[rows] = np.hstack([part.mean(axis=2), part.std(axis=2), part.max(axis=2)])
     return statistics
 
 
 def chance(train_targets: np.ndarray, n_test: int, *, n_classes: int) -> np.ndarray:
-    """Score every clip alike: with each class's or tag's share of the training clips.
+    """Score every clip with each class's or tag's share of the training clips.
 
     The commonest class has the highest score; a tag that was never annotated has 0.
     """
@@ -41,14 +46,11 @@ def chance(train_targets: np.ndarray, n_test: int, *, n_classes: int) -> np.ndar
 def nearest_neighbour(
     train_x: np.ndarray, train_targets: np.ndarray, test_x: np.ndarray, *, n_classes: int
 ) -> np.ndarray:
-    """Score clips with the targets of the training clip next to them.
+    """Score each clip with the targets of the nearest training clip.
 
     Features (n, D) are standardised, distances Euclidean. A tag that is not annotated there scores
     its `chance`.
     """
-    from sklearn.metrics import pairwise_distances_argmin
-    from sklearn.preprocessing import StandardScaler
-
     scaler = StandardScaler().fit(train_x)
     nearest = pairwise_distances_argmin(scaler.transform(test_x), scaler.transform(train_x))
     tags = _tags(train_targets, n_classes)[nearest]
@@ -73,13 +75,13 @@ def support_vectors(
     train_x, test_x
         (n, D) features, such as `band_statistics`.
     validation
-        (n,) bool: the training clips to choose on, of recordings that the others are not of.
+        (n,) bool: the training clips to choose on; they share no recording with the others.
 
     Returns
     -------
     numpy.ndarray
-        Of classes, the softmax of the one-vs-rest decisions. Of tags, which have a machine each,
-        the logistic function of the decision, fitted to the validation clips; a tag that is always
+        For classes, the softmax of the one-vs-rest decisions. For tags, with one machine each, the
+        logistic function of the decision, fitted to the validation clips; a tag that is always
         or never present there, or among the others, scores its `chance`.
 
     Source: B. Boser et al., COLT 1992; J. Platt, Probabilistic outputs for SVMs, 1999.
@@ -87,7 +89,7 @@ def support_vectors(
     if train_targets.ndim == 1:
         machine = _search(train_x, train_targets, validation, scoring="accuracy")
         decisions = machine.decision_function(test_x).reshape(len(test_x), -1)
-        if decisions.shape[1] == 1:  # of two classes, the second
+        if decisions.shape[1] == 1:  # two classes have one decision, for the second
             decisions = np.hstack([-decisions, decisions])
         scores = np.zeros((len(test_x), n_classes))
         scores[:, machine.classes_] = softmax(decisions, axis=1)
@@ -101,28 +103,18 @@ def support_vectors(
     return scores
 
 
-def _search(
-    train_x: np.ndarray, labels: np.ndarray, validation: np.ndarray, *, scoring: str
-) -> Any:
-    from sklearn.model_selection import GridSearchCV, PredefinedSplit
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-    from sklearn.svm import SVC
-
+def _search(x: np.ndarray, labels: np.ndarray, validation: np.ndarray, *, scoring: str) -> Pipeline:
     # Without ties, the class that is predicted is the one of the highest decision.
     machine = make_pipeline(StandardScaler(), SVC(break_ties=True))
-    grid = {"svc__C": COSTS, "svc__gamma": [gamma / train_x.shape[1] for gamma in GAMMAS]}
+    grid = {"svc__C": COSTS, "svc__gamma": [gamma / x.shape[1] for gamma in GAMMAS]}
     split = PredefinedSplit(np.where(validation, 0, -1))
     search = GridSearchCV(machine, grid, scoring=scoring, cv=split, error_score="raise")
-    return search.fit(train_x, labels).best_estimator_
+    return search.fit(x, labels).best_estimator_
 
 
 def _tag_scores(
     train_x: np.ndarray, present: np.ndarray, test_x: np.ndarray, validation: np.ndarray
 ) -> np.ndarray:
-    from sklearn.base import clone
-    from sklearn.linear_model import LogisticRegression
-
     machine = _search(train_x, present, validation, scoring="average_precision")
     held_out = clone(machine).fit(train_x[~validation], present[~validation])
     decisions = held_out.decision_function(train_x[validation])[:, None]
@@ -131,7 +123,7 @@ def _tag_scores(
 
 
 def _tags(targets: np.ndarray, n_classes: int) -> np.ndarray:
-    """Return targets as (n, K) in 0 and 1, with NaN where not annotated."""
+    """Return targets as (n, K) in 0 and 1, with NaN if not annotated."""
     if targets.ndim == 1:
         return np.eye(n_classes)[targets]
     return np.where(np.isnan(targets), np.nan, targets > 0.5)

@@ -1,4 +1,4 @@
-"""Evaluate predictions as DCASE 2019 Task 5 does: the challenge's files in, its figures out."""
+"""Evaluate predictions as DCASE 2019 Task 5 does: its files in, its scores out."""
 
 from pathlib import Path
 
@@ -81,20 +81,15 @@ def evaluate_sonyc(
 def _category(truth: pd.DataFrame, scores: pd.DataFrame, taxonomy: Taxonomy, number: int) -> Counts:
     complete = list(taxonomy.fine_tags(number))
     incomplete = [tag for tag in taxonomy.fine_tags(number, True) if tag not in complete]
-    return count_fine(
-        truth[complete].to_numpy(),
-        # One column, or none: then 0.
-        truth[incomplete].sum(axis=1, skipna=False).to_numpy(),
-        scores[complete].to_numpy(),
-        scores[incomplete].sum(axis=1).to_numpy(),
-    )
+    # Sums over one column, or over none: then 0.
+    truth_x, scores_x = truth[incomplete].sum(axis=1, skipna=False), scores[incomplete].sum(axis=1)
+    tables = truth[complete], truth_x, scores[complete], scores_x
+    return count_fine(*(table.to_numpy() for table in tables))
 
 
-def _align(
-    predictions: pd.DataFrame, truth: pd.DataFrame, required: tuple[str, ...]
-) -> pd.DataFrame:
+def _align(predictions: pd.DataFrame, truth: pd.DataFrame, needed: tuple[str, ...]) -> pd.DataFrame:
     """Return the scores of the truth's clips and tags, in its order."""
-    for column in ("audio_filename", *required):
+    for column in ("audio_filename", *needed):
         if column not in predictions:
             raise InputError(f"the predictions lack the column {column}: add it")
     names = pd.Index(Path(str(name)).stem for name in predictions["audio_filename"])
@@ -113,14 +108,11 @@ def _align(
 def _check_clips(names: pd.Index, clips: pd.Index) -> None:
     """Require each of the split's clips once, and no other."""
     absent, extra, again = clips.difference(names), names.difference(clips), names.duplicated()
-    fault = ""
     if len(absent):
-        missing = f"lack {len(absent):,} of {len(clips):,} clips, the first {absent[0]}"
-        fault = f"{missing}: predict the whole split"
-    elif len(extra):
-        foreign = f"hold {len(extra):,} clips that are not of the split, the first {extra[0]}"
-        fault = f"{foreign}: leave them out"
-    elif again.any():
-        fault = f"hold {names[again][0]} twice: keep one row"
-    if fault:
-        raise InputError(f"the predictions {fault}")
+        missing = f"{len(absent):,} of {len(clips):,} clips, the first {absent[0]}"
+        raise InputError(f"the predictions lack {missing}: predict the whole split")
+    if len(extra):
+        foreign = f"{len(extra):,} clips that are not of the split, the first {extra[0]}"
+        raise InputError(f"the predictions hold {foreign}: leave them out")
+    if again.any():
+        raise InputError(f"the predictions hold {names[again][0]} twice: keep one row")

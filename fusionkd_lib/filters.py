@@ -81,9 +81,7 @@ def decay_rates(centres: np.ndarray) -> np.ndarray:
     return 1.019 * 2 * np.pi * (ERB_MINIMUM + centres / ERB_QUALITY)
 
 
-def gammatone_response(
-    frequencies: np.ndarray, *, centres: np.ndarray, sample_rate: int
-) -> np.ndarray:
+def gammatone_response(frequencies: np.ndarray, *, centres: np.ndarray, rate: int) -> np.ndarray:
     """Return the complex response (F, n_frequencies) of the filters, with gain 1 at their centres.
 
     Four sections of second order share a pair of poles and differ in one zero each.
@@ -94,20 +92,20 @@ def gammatone_response(
         (n_frequencies,) in Hz, at which the response is taken.
     centres
         (F,) in Hz.
-    sample_rate
-        In Hz.
+    rate
+        Samples per second.
 
     Source: Slaney, Apple technical report 35 (1993).
 
     Examples
     --------
     >>> frequencies = np.array([900.0, 1000.0, 1100.0])
-    >>> gains = gammatone_response(frequencies, centres=np.array([1000.0]), sample_rate=16000)
+    >>> gains = gammatone_response(frequencies, centres=np.array([1000.0]), rate=16000)
     >>> np.abs(gains).round(2)
     array([[0.42, 1.  , 0.42]])
     """
-    angle = 2 * np.pi * centres[:, None] / sample_rate
-    radius = np.exp(-decay_rates(centres)[:, None] / sample_rate)
+    angle = 2 * np.pi * centres[:, None] / rate
+    radius = np.exp(-decay_rates(centres)[:, None] / rate)
     slopes = np.sqrt([3 + 2**1.5, 3 - 2**1.5])
 
     def response(point: np.ndarray) -> np.ndarray:
@@ -118,7 +116,7 @@ def gammatone_response(
             product = product * (point - radius * (np.cos(angle) + slope * np.sin(angle)))
         return product
 
-    at_frequencies = response(np.exp(2j * np.pi * frequencies / sample_rate))
+    at_frequencies = response(np.exp(2j * np.pi * frequencies / rate))
     return at_frequencies / np.abs(response(np.exp(1j * angle)))
 
 
@@ -134,7 +132,7 @@ def constant_q(bins_per_octave: int) -> float:
 
 
 def constant_q_gains(
-    frequencies: np.ndarray, *, centres: np.ndarray, quality: float, sample_rate: int
+    frequencies: np.ndarray, *, centres: np.ndarray, quality: float, rate: int
 ) -> np.ndarray:
     """Return the transforms of the bins' windows around their centres, at some frequencies.
 
@@ -144,16 +142,16 @@ def constant_q_gains(
         In Hz, of shapes that broadcast.
     quality
         Q, cycles in a window.
-    sample_rate
-        In Hz.
+    rate
+        Samples per second.
 
     Examples
     --------
     >>> frequencies = np.array([440.0, 460.0])  # the centre, and half a bin above it
-    >>> constant_q_gains(frequencies, centres=440.0, quality=11.0, sample_rate=16000).round(3)
+    >>> constant_q_gains(frequencies, centres=440.0, quality=11.0, rate=16000).round(3)
     array([20.   , 16.977])
     """
     offset = (frequencies / centres - 1) * quality
     # A Hann window's transform: three of a rectangle's, one bin apart.
     hann = np.sinc(offset) + (np.sinc(offset - 1) + np.sinc(offset + 1)) / 2
-    return hann * np.sqrt(quality * sample_rate / centres)
+    return hann * np.sqrt(quality * rate / centres)

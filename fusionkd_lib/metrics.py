@@ -1,6 +1,6 @@
-"""How good the scores are: accuracy, the official AUPRC of DCASE 2019 Task 5, and how sure of it.
+"""Accuracy, the official AUPRC of DCASE 2019 Task 5, and bootstrap intervals of either.
 
-Single-label targets are (n,) class indices, multi-label ones (n, K) with NaN where not annotated;
+Single-label targets are (n,) class indices, multi-label ones (n, K) with NaN if not annotated;
 scores are (n, K), of any kind for one label and in [0, 1] for many.
 """
 
@@ -67,8 +67,8 @@ def choose_thresholds(targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
     Returns
     -------
     numpy.ndarray
-        (K,) in [0.01, 1]: predict a tag where its score is at least that. Of equally good ones the
-        highest; 0.5 for a tag that is never present.
+        (K,) in [0.01, 1]: predict a tag where its score is at least that. The highest of equally
+        good ones; 0.5 for a tag that is never present.
 
     Raises
     ------
@@ -127,24 +127,26 @@ def bootstrap(
     Parameters
     ----------
     metric
-        ``metric(targets, scores)`` -> one number, such as `accuracy` or `micro_auprc`.
+        ``metric(targets, scores)`` returns one number, such as `accuracy` or `micro_auprc`.
     targets, scores
-        n rows each, as the metric wants them.
+        n rows each, as the metric requires.
     groups
         (n,) the recording or sensor of each row.
     n_resamples, seed
-        Number of draws, and the seed that alone decides which groups are drawn.
+        Number of draws, and the seed that alone determines the groups drawn.
 
     Raises
     ------
     InputError
-        If the lengths differ, or there are fewer than two groups.
+        If the lengths differ, or there are fewer than two groups or one draw.
 
     Source
     ------
     B. Efron and R. Tibshirani, An Introduction to the Bootstrap, 1993, chapters 8 and 13.
     """
     targets, scores, groups = np.asarray(targets), np.asarray(scores), np.asarray(groups)
+    if n_resamples < 1:
+        raise InputError(f"n_resamples={n_resamples}: must be 1 or more")
     lengths = len(targets), len(scores), len(groups)
     if len(set(lengths)) > 1:
         rows = "{}, {} and {} rows".format(*lengths)
@@ -159,24 +161,15 @@ def bootstrap(
 
 
 def bootstrap_interval(
-    metric: Metric,
-    targets: np.ndarray,
-    scores: np.ndarray,
-    groups: np.ndarray,
-    *,
-    n_resamples: int = 500,
-    level: float = 0.95,
-    seed: int = 0,
+    *sampled: Metric | np.ndarray, level: float = 0.95, **draws: int
 ) -> tuple[float, float]:
     """Return the ends of the percentile interval of a metric, of coverage ``level``.
 
     The other parameters, errors and the source are those of `bootstrap`.
     """
-    if n_resamples < 1:
-        raise InputError(f"n_resamples={n_resamples}: must be 1 or more")
     if not 0 < level < 1:
         raise InputError(f"level={level}: must lie in (0, 1)")
-    values = bootstrap(metric, targets, scores, groups, n_resamples=n_resamples, seed=seed)
+    values = bootstrap(*sampled, **draws)
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 

@@ -30,10 +30,10 @@ def classification_models() -> ModuleType:
 
 
 def _operators_load() -> bool:
-    for folder in find_spec("torchvision").submodule_search_locations:
-        for compiled in Path(folder).glob("_C*.so"):
-            try:
-                torch.ops.load_library(str(compiled))
-            except OSError:
-                return False
+    folder = Path(find_spec("torchvision").origin).parent
+    try:
+        for compiled in folder.glob("_C*.so"):
+            torch.ops.load_library(str(compiled))
+    except OSError:
+        return False
     return True

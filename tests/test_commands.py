@@ -146,7 +146,7 @@ def test_licence_and_citation_are_told_though_the_record_cannot_be_reached(tmp_p
     answer = fusionkd("data", "fetch", "urbansound8k", "--root", tmp_path / "data")
     assert answer.exit_code == 1
     assert "Licence: CC BY-NC 3.0" in answer.stdout
-    assert "UrbanSound8K.tar.gz cannot be reached; see to the network" in answer.stderr
+    assert "UrbanSound8K.tar.gz: cannot be reached: check the network" in answer.stderr
 
 
 @pytest.mark.parametrize("name", ["sonyc-ust", "sonyc_ust", "SONYC-UST"])
@@ -183,7 +183,7 @@ def test_a_missing_or_broken_clip_gives_exit_status_1(tmp_path, fault):
 def test_a_folder_that_is_not_the_dataset_is_told(tmp_path):
     answer = fusionkd("data", "check", "urbansound8k", "--root", tmp_path)
     assert answer.exit_code == 1
-    assert "UrbanSound8K.csv does not exist" in answer.stderr
+    assert "UrbanSound8K.csv: does not exist" in answer.stderr
     assert answer.stderr.count("\n") == 1
 
 

@@ -17,9 +17,8 @@ from hostile import (
 )
 from miniature import make_urbansound8k
 
-from fusionkd_lib import experiment, features, representations
-from fusionkd_lib.datasets import urbansound8k
-from fusionkd_lib.params import make_params
+from fusionkd_lib import features, representations
+from fusionkd_lib.datasets import urban_synth, urbansound8k
 
 # Settings and waveforms
 
@@ -79,37 +78,32 @@ STORES = {
 }
 
 
-def load(clips, params, root):
-    settings = experiment.representation_settings(params)
-    return features.load_spectrograms(clips, settings, experiment.clip_format(params), root=root)
-
-
-SYNTHETIC = {"n_folds": 3, "clips_per_class": 1, "sample_rate": 8000, "duration": 0.25}
+def fill(root: Path) -> np.ndarray:
+    """Return the spectrograms of 30 synthetic clips from their store, which is filled first."""
+    clips = urban_synth.clips(clips_per_class=1, n_folds=3, duration=0.25)
+    clip_format = features.ClipFormat(sample_rate=8000, duration=0.25)
+    settings = {"stft": {"n_fft": 64}}
+    return features.load_spectrograms(clips, settings, clip_format, root=root)["stft"]
 
 
 @table(STORES)
 def test_a_store_that_cannot_be_used(tmp_path, make, says):
-    params = make_params(SYNTHETIC | {"representations": ["stft"], "n_fft": 64})
-    clips = experiment.clips_of(params)
-    load(clips, params, tmp_path)
+    fill(tmp_path)
     (path,) = tmp_path.rglob("spectrograms.npy")
     make(path)
-    sentence = sentence_of(load, clips, params, tmp_path)
+    sentence = sentence_of(fill, tmp_path)
     check(sentence, "spectrograms.npy", *says)
     assert_nothing_was_executed(tmp_path)
 
 
 @pytest.mark.parametrize("make", [Path.unlink, truncated, holding(b"")])
 def test_a_filling_that_lost_its_spectrograms_begins_anew(tmp_path, make):
-    params = make_params(SYNTHETIC | {"representations": ["stft"], "n_fft": 64})
-    clips = experiment.clips_of(params)
-    before = load(clips, params, tmp_path)["stft"].copy()
+    before = fill(tmp_path).copy()
     (store,) = (path.parent for path in tmp_path.rglob("spectrograms.npy"))
-    np.save(store / "done.npy", np.ones(len(clips), dtype=bool))
+    np.save(store / "done.npy", np.ones(len(before), dtype=bool))
     make(store / "spectrograms.npy")
     store.rename(f"{store}.partial")
-    after = load(clips, params, tmp_path)["stft"]
-    np.testing.assert_array_equal(after, before)
+    np.testing.assert_array_equal(fill(tmp_path), before)
 
 
 def test_a_damaged_cache_of_digests_is_made_anew(tmp_path):

@@ -257,7 +257,7 @@ def test_gammatone_weights_are_the_packages(rate, n_bands):
     expected, _ = fft_weights(1024, rate, n_bands, 1, 20, rate / 2, 513)
     frequencies = np.arange(513) * rate / 1024
     centres = filters.erb_frequencies(n_bands, fmin=20, fmax=rate / 2)
-    actual = filters.gammatone_response(frequencies, centres=centres, sample_rate=rate)
+    actual = filters.gammatone_response(frequencies, centres=centres, rate=rate)
     np.testing.assert_allclose(np.abs(actual), expected, rtol=1e-8)
     module = Gammatone(sample_rate=rate, n_bands=n_bands)
     np.testing.assert_allclose(1024 * module.weights.numpy(), expected, rtol=1e-6)

@@ -10,8 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pooch
-from requests import Response  # what pooch downloads with
-from requests.exceptions import RequestException
+from requests.exceptions import RequestException  # raised by pooch's downloads
 
 from fusionkd_lib import catalogue
 from fusionkd_lib.audio import cannot_open, read_header
@@ -39,12 +38,12 @@ class Report:
     dataset, root
         Its name and folder.
     expected, found
-        Number of clips that the metadata list, and of those that exist, broken ones included.
+        Number of clips in the metadata, and of those that exist, broken ones included.
     parts
         Folder -> ``"873"`` or ``"387 of 925"``.
     missing, broken, unexpected
-        Clips that do not exist, ``path: reason`` for those that cannot be read, and files among
-        the clips that the metadata do not list.
+        Clips that do not exist, ``path: reason`` for those that cannot be read, and files in
+        ``audio`` that the metadata do not list.
     """
 
     dataset: str
@@ -58,7 +57,7 @@ class Report:
 
     @property
     def whole(self) -> bool:
-        """Whether every clip is there and can be read."""
+        """Whether every clip exists and can be read."""
         return not self.missing and not self.broken
 
     def as_dict(self) -> dict:
@@ -78,15 +77,15 @@ def fetch(
 ) -> dict[str, str]:
     """Download a dataset's files, verify their checksums and unpack them.
 
-    A file that already has the right checksum is not downloaded again. Where the record gives no
-    checksum, the SHA-256 of the first download is recorded and holds from then on.
+    A file that already has the right checksum is not downloaded again. If the record gives no
+    checksum, the SHA-256 of the first download is stored and required from then on.
 
     Parameters
     ----------
     name
         A key of `DATASETS`.
     root
-        Folder for the dataset; made if it does not exist. The archives stay in it.
+        Folder for the dataset, created if needed. The archives stay in it.
     base_url
         Address of the files, if not the dataset's own record.
     progress
@@ -105,13 +104,19 @@ def fetch(
     """
     dataset, root = _dataset(name), Path(root).absolute()
     base_url = base_url or f"{dataset.SOURCE}/files"
-    known = _recorded(root)
-    checksums = {}
-    for file, pinned in dataset.ARCHIVES.items():
-        checksum = pinned or known.get(file)
-        path = _download(f"{base_url}/{file}", root, checksum=checksum, progress=progress)
-        checksums[file] = checksum or f"sha256:{pooch.file_hash(str(path))}"
-    _record(root, dataset, source=base_url, checksums=checksums)
+    known, checksums = _recorded(root), {}
+    record = {"dataset": dataset.NAME, "source": base_url, "files": checksums}
+    record |= {"licence": dataset.LICENCE, "citation": dataset.CITATION}
+    try:
+        for file, pinned in dataset.ARCHIVES.items():
+            checksum = pinned or known.get(file)
+            path = _download(f"{base_url}/{file}", root, checksum=checksum, progress=progress)
+            checksums[file] = checksum or f"sha256:{pooch.file_hash(path)}"
+        write_json(root / RECORD, record)
+    except OSError as error:
+        fault = f"cannot be written ({error.strerror or error})"
+        way_out = "fix that and try again, or choose another folder"
+        raise InputError(f"{root}: {fault}: {way_out}") from error
     for file in dataset.ARCHIVES:
         if file.endswith(SUFFIXES):
             extract(root / file, root, strip=dataset.ARCHIVE_ROOT)
@@ -152,41 +157,21 @@ def check(name: str, root: str | Path) -> Report:
     )
 
 
-def _download(url: str, root: Path, *, checksum: str | None, progress: bool) -> Path:
+def _download(url: str, root: Path, *, checksum: str | None, progress: bool) -> str:
     name = url.rsplit("/", 1)[-1]
     download = pooch.HTTPDownloader(progressbar=progress, chunk_size=1 << 20)
     try:
-        return Path(pooch.retrieve(url, checksum, fname=name, path=root, downloader=download))
+        return pooch.retrieve(url, checksum, fname=name, path=root, downloader=download)
     except RequestException as error:
-        answer = "cannot be reached" if error.response is None else _answer(error.response)
-        raise InputError(
-            f"{url}: {answer}: check the network, or put {name} into {root}, and try again"
-        ) from error
-    except ValueError as error:  # pooch's word for a wrong checksum
-        raise InputError(
-            f"{url}: does not have the checksum {checksum}: fetch it again; if that does not help, "
-            "it is not the file that was published"
-        ) from error
-    except OSError as error:
-        raise _unwritable(root, error) from error
-
-
-def _answer(response: Response) -> str:
-    response.close()  # pooch leaves it open
-    return f"answers {response.status_code} {response.reason}"
-
-
-def _record(root: Path, dataset: ModuleType, *, source: str, checksums: dict[str, str]) -> None:
-    told = {"licence": dataset.LICENCE, "citation": dataset.CITATION, "files": checksums}
-    try:
-        write_json(root / RECORD, {"dataset": dataset.NAME, "source": source, **told})
-    except OSError as error:
-        raise _unwritable(root, error) from error
-
-
-def _unwritable(root: Path, error: OSError) -> InputError:
-    fault = f"{root}: cannot be written ({error.strerror or error})"
-    return InputError(f"{fault}: fix that and try again, or choose another folder")
+        answer = "cannot be reached"
+        if error.response is not None:
+            answer = f"answers {error.response.status_code} {error.response.reason}"
+            error.response.close()  # pooch leaves it open
+        way_out = f"check the network, or put {name} into {root}, and try again"
+        raise InputError(f"{url}: {answer}: {way_out}") from error
+    except ValueError as error:  # how pooch reports a wrong checksum
+        way_out = "fetch it again; if that does not help, it is not the file that was published"
+        raise InputError(f"{url}: does not have the checksum {checksum}: {way_out}") from error
 
 
 def _recorded(root: Path) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """The one table that every dataset comes as.
 
-One row a clip, in a fixed order. Waveforms are mono float32 in [-1, 1], read when asked for.
+One row per clip, in a fixed order. Waveforms are mono float32 in [-1, 1] and are read on demand.
 """
 
 from collections.abc import Callable
@@ -17,24 +17,24 @@ class Clips:
     Parameters
     ----------
     dataset
-        The dataset's name as it stands in a table, such as ``"UrbanSound8K"``.
+        The dataset's name as it appears in a table, such as ``"UrbanSound8K"``.
     classes
         K class names, in the order of the targets.
     table
-        One row a clip: ``clip`` (unique name), ``fold`` (1, 2, ... or ``"train"`` and
-        ``"validate"``), ``group`` (what must not be split between training and evaluation: the
-        recording, or the sensor), ``path`` (the audio file, or None where the clip is synthesised).
+        One row per clip: ``clip`` (unique name), ``fold`` (1, 2, ... or ``"train"`` and
+        ``"validate"``), ``group`` (the recording or sensor, whose clips must not be split between
+        training and evaluation), ``path`` (the audio file; None for a synthesised clip).
     targets
         (n,) int64 class indices of a single-label task, or (n, K) float32 in [0, 1] of a
-        multi-label one, NaN where a tag was not annotated.
+        multi-label one, NaN for a tag that was not annotated.
     status
-        ``"real"``, ``"partial"``, ``"stand-in"`` or ``"synthetic"``: what may be claimed of it.
+        ``"real"``, ``"partial"``, ``"stand-in"`` or ``"synthetic"``: what results on it may claim.
     read
         ``read(index, sample_rate)`` -> (N,) float32, the whole clip at that rate.
     note
-        One sentence for captions: how many clips of which folds, and what they are.
+        One sentence for captions: the number of clips per fold, and their nature.
     recipe
-        All that decides the sound of a clip that has no file (generator version, seed, settings).
+        Everything that determines a synthesised sound: generator version, seed, settings.
     events
         Onsets and offsets in seconds where they are known: ``clip``, ``label``, ``onset``,
         ``offset``.

@@ -1,6 +1,6 @@
-"""From the rows of a dataset's own table to the sound files that are there.
+"""Find the sound files that a dataset's own table lists.
 
-A clip is found by its stem, so that a re-encoded copy serves as well; a missing clip is an error
+Clips are matched by stem, so that a re-encoded copy works as well; a missing clip is an error
 unless the caller allows a partial copy.
 """
 
@@ -26,7 +26,7 @@ def read_bytes(path: Path, *, remedy: str) -> bytes:
     path
         The file.
     remedy
-        The way out where there is no such file, as the end of the error's sentence.
+        What to do if there is no such file; ends the error message.
 
     Raises
     ------
@@ -49,9 +49,9 @@ def read_table(path: Path, columns: Sequence[str], *, remedy: str) -> pd.DataFra
     path
         The CSV file.
     columns
-        Names that the file must have; it may have others.
+        Columns that the file must have; it may have others.
     remedy
-        The way out where the file cannot be used, as the end of the error's sentence.
+        What to do if the file cannot be used; ends the error message.
 
     Raises
     ------
@@ -95,44 +95,42 @@ def check_names(path: Path, column: pd.Series) -> None:
 
 
 def locate(expected: Sequence[Path]) -> list[Path | None]:
-    """Find each clip by the stem of its path, in any format; None where it is missing."""
+    """Find each clip by the stem of its path, in any format; None if it is missing."""
     indices = {folder: index_audio(folder) for folder in {path.parent for path in expected}}
     return [indices[path.parent].get(path.stem) for path in expected]
 
 
-def present(
-    listed: pd.DataFrame, *, n_clips: int, allow_partial: bool, dataset: str
-) -> pd.DataFrame:
-    """Return the rows whose clip is there, ``path`` now being the file that was found.
+def found(listed: pd.DataFrame, *, total: int, allow_partial: bool, name: str) -> pd.DataFrame:
+    """Return the rows whose clip exists, with ``path`` replaced by the file that was found.
 
     Parameters
     ----------
     listed
-        One row per clip; ``path`` is where the archive has its file.
-    n_clips
+        One row per clip; ``path`` is its place in the published archive.
+    total
         Number of clips of the dataset.
     allow_partial
         Whether some may be missing.
-    dataset
-        Its name on the command line, for the way out.
+    name
+        The dataset's name on the command line, for the way out.
 
     Raises
     ------
     InputError
-        If no clip is there, or some are missing and that is not allowed: gives their number, the
-        first of them, and both ways out.
+        If no clip exists, or some are missing and that is not allowed; the message gives their
+        number, the first of them, and both ways out.
     """
-    found = pd.Series(locate(listed["path"].tolist()), index=listed.index, dtype=object)
-    absent = listed["path"][found.isna()].tolist()
-    rest = f"`fusionkd data fetch {dataset}` gets the rest"
+    paths = pd.Series(locate(listed["path"].tolist()), index=listed.index, dtype=object)
+    absent = listed["path"][paths.isna()].tolist()
+    rest = f"`fusionkd data fetch {name}` gets the rest"
     if len(absent) == len(listed):
         raise InputError(f"no clip is there, not even {absent[0]}: {rest}")
-    if not allow_partial and (absent or len(listed) != n_clips):
-        fault = f"{len(listed):,} clips are listed, not {n_clips:,}"
+    if not allow_partial and (absent or len(listed) != total):
+        fault = f"{len(listed):,} clips are listed, not {total:,}"
         if absent:
             fault = f"{len(absent):,} of {len(listed):,} clips are missing, the first {absent[0]}"
         raise InputError(f"{fault}: `allow_partial: true` uses a partial copy, or {rest}")
-    return listed.assign(path=found).dropna(subset="path")
+    return listed.assign(path=paths).dropna(subset="path")
 
 
 def reencoded(paths: Iterable[Path]) -> str:

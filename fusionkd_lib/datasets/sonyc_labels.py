@@ -1,8 +1,8 @@
-"""The labels of SONYC-UST: who heard what, the two levels of tags, and the agreed truth.
+"""The labels of SONYC-UST: annotators' votes, two levels of tags, and the agreed truth.
 
 One row of the annotations is one annotator's view of a clip: a positive ``annotator_id`` is a
 volunteer, a negative one a member of the lab's staff, and 0 the truth on which the staff agreed. A
-tag is 1 or 0, or -1 where it was not annotated, which becomes NaN.
+tag is 1, 0, or -1 if it was not annotated; -1 becomes NaN.
 """
 
 from functools import partial
@@ -23,9 +23,7 @@ PRESENCE = "_presence"
 LEVELS = ("coarse", "fine")
 COARSE_LABELS = ("shipped", "recomputed")
 
-REMEDY = (
-    f"give the folder that holds {ANNOTATIONS} and audio/, or run `fusionkd data fetch sonyc_ust`"
-)
+REMEDY = f"give the folder with {ANNOTATIONS} and audio/, or run `fusionkd data fetch sonyc_ust`"
 
 
 @dataclass(frozen=True, config={"coerce_numbers_to_str": True})
@@ -38,7 +36,7 @@ class Taxonomy:
         Category number -> name, such as ``1: "engine"``.
     fine
         Category number -> fine identifier -> name, such as ``1: {"1": "small-sounding-engine"}``.
-        The identifier ``"X"`` is the incomplete tag: the category is heard, its fine tag unknown.
+        The identifier ``"X"`` is the incomplete tag: the category is audible, its fine tag unknown.
     """
 
     coarse: dict[int, str]
@@ -52,11 +50,8 @@ class Taxonomy:
 
     def fine_tags(self, category: int, incomplete: bool = False) -> tuple[str, ...]:
         """Return the fine tags of one category, the incomplete one last if it is wanted."""
-        return tuple(
-            f"{category}-{identifier}_{name}"
-            for identifier, name in self.fine[category].items()
-            if incomplete or identifier != "X"
-        )
+        tags = self.fine[category].items()
+        return tuple(f"{category}-{key}_{name}" for key, name in tags if incomplete or key != "X")
 
 
 def read_annotations(path: str | Path) -> pd.DataFrame:
@@ -65,7 +60,7 @@ def read_annotations(path: str | Path) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        The file's own columns and order; presence is 1, 0, or -1 where it was not annotated.
+        The file's own columns and order; presence is 1, 0, or -1 if it was not annotated.
 
     Raises
     ------
@@ -129,7 +124,7 @@ def presence_of(
     Returns
     -------
     pandas.DataFrame
-        The annotations' index; 1.0, 0.0, or NaN where a tag was not annotated.
+        The annotations' index; 1.0, 0.0, or NaN for a tag that was not annotated.
 
     Raises
     ------
@@ -177,8 +172,7 @@ def agreed_truth(annotations: pd.DataFrame, presence: pd.DataFrame) -> pd.DataFr
     truth = presence[agreed].set_axis(names[agreed], axis=0).sort_index()
     expected = sorted(names[validating].unique())
     if truth.index.tolist() != expected:
-        raise InputError(
-            f"the annotations hold {len(truth):,} agreed truths (annotator_id 0) for "
-            f"{len(expected):,} validation clips, not one per clip: fetch {ANNOTATIONS} again"
-        )
+        held = f"{len(truth):,} agreed truths (annotator_id 0) for {len(expected):,}"
+        fault = f"the annotations hold {held} validation clips, not one per clip"
+        raise InputError(f"{fault}: fetch {ANNOTATIONS} again")
     return truth

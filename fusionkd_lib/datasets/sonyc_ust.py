@@ -1,8 +1,8 @@
 """SONYC-UST as in DCASE 2019 Task 5: 10 s street scenes, 8 coarse and 23 fine tags.
 
 Three volunteers annotated each training clip; the city lab's staff agreed on the truth of each
-validation clip (``annotator_id`` 0). A tag is 1, 0, or -1 where it was not annotated, which becomes
-NaN. Layout: ``annotations.csv``, ``dcase-ust-taxonomy.yaml``, ``audio/train``, ``audio/validate``.
+validation clip (``annotator_id`` 0). A tag is 1, 0, or NaN if it was not annotated.
+Layout: ``annotations.csv``, ``dcase-ust-taxonomy.yaml``, ``audio/train``, ``audio/validate``.
 """
 
 from collections.abc import Callable
@@ -23,14 +23,14 @@ CITATION = (
     "O. Nov and J. P. Bello, SONYC Urban Sound Tagging (SONYC-UST): A Multilabel Dataset from an "
     "Urban Acoustic Sensor Network, DCASE 2019 Workshop, New York, 2019."
 )
-# File of the record -> its checksum. None is known to us for this record: what is fetched is
-# recorded with the SHA-256 found, and `check` counts what it holds.
+# File of the record -> its checksum. We know none for this record: `fetch` stores the SHA-256 of
+# each downloaded file, and `check` counts the clips.
 ARCHIVES = {"annotations.csv": None, "dcase-ust-taxonomy.yaml": None, "audio.tar.gz": None}
-# The archive makes audio/train and audio/validate, with no folder around them.
+# The archive contains audio/train and audio/validate, without a folder around them.
 ARCHIVE_ROOT = ""
 
 N_CLIPS = {"train": 2351, "validate": 443}
-# How volunteers' votes on a clip become one target. Two of three are a majority.
+# How the volunteers' votes on a clip become one target; two of three are a majority.
 VOTES = {
     "any": lambda votes: votes.max(),
     "majority": lambda votes: (votes.mean() > 0.5).astype(float).where(votes.count() > 0),
@@ -67,16 +67,16 @@ def clips(
     incomplete
         Whether the fine level has the 6 incomplete tags too: 29.
     allow_partial
-        Whether a copy may lack clips; those that are there make the table.
+        Whether a copy may lack clips; the table then lists those that exist.
     status
-        What may be claimed of the audio; else told from the folder's name ("stand-in") and from
-        what is there.
+        What results on this audio may claim; by default derived from the folder's name
+        ("stand-in") and from the clips found.
 
     Returns
     -------
     Clips
         Training clips first, by name; ``fold`` ``"train"`` or ``"validate"``, ``group`` the
-        sensor, targets (n, K) float32 with NaN where a tag was not annotated.
+        sensor, targets (n, K) float32 with NaN for a tag that was not annotated.
 
     Raises
     ------
@@ -93,14 +93,12 @@ def clips(
     files.choose("status", status or "real", STATUSES)
     annotations = sonyc_labels.read_annotations(root / ANNOTATIONS)
     taxonomy = sonyc_labels.read_taxonomy(root / TAXONOMY)
-    presence = sonyc_labels.presence_of(
-        annotations, taxonomy, level=level, coarse_labels=coarse_labels, incomplete=incomplete
-    )
+    tags = {"level": level, "coarse_labels": coarse_labels, "incomplete": incomplete}
+    presence = sonyc_labels.presence_of(annotations, taxonomy, **tags)
     targets = _targets(annotations, presence, VOTES[labels])
     listed = _listed(annotations, root).loc[targets.index]
-    present = files.present(
-        listed, n_clips=sum(N_CLIPS.values()), allow_partial=allow_partial, dataset="sonyc_ust"
-    )
+    total = sum(N_CLIPS.values())
+    present = files.found(listed, total=total, allow_partial=allow_partial, name="sonyc_ust")
     status = status or _status(root, present)
     return Clips(
         dataset=f"{NAME} stand-in" if status == "stand-in" else NAME,
@@ -114,7 +112,7 @@ def clips(
 
 
 def expected_files(root: str | Path) -> list[Path]:
-    """List where the annotations say that the clips are, as the archive has them.
+    """List the paths of the annotated clips in the archive's layout.
 
     Raises
     ------
@@ -133,7 +131,7 @@ def _targets(annotations: pd.DataFrame, presence: pd.DataFrame, vote: Callable) 
 
 
 def _listed(annotations: pd.DataFrame, root: Path) -> pd.DataFrame:
-    """Return one row per clip, by file name; ``path`` is as the archive has it."""
+    """Return one row per clip, by file name; ``path`` is its place in the archive."""
     rows = annotations.drop_duplicates("audio_filename").set_index("audio_filename")
     paths = [root / "audio" / split / name for name, split in rows["split"].items()]
     clips, groups = [path.stem for path in paths], rows["sensor_id"].astype(str)
@@ -150,7 +148,7 @@ def _status(root: Path, present: pd.DataFrame) -> str:
 
 
 def _note(listed: pd.DataFrame, present: pd.DataFrame) -> str:
-    """Say how many clips of each split are there, and what they are."""
+    """Give the number of clips per split, and whether they are re-encoded."""
     parts = files.count_parts(listed["fold"], present["fold"])
     counts = ", ".join(f"{split} {number}" for split, number in parts.items())
     total = files.count(len(present), len(listed))

@@ -15,7 +15,7 @@ from fusionkd_lib.errors import InputError
 
 @dataclass(frozen=True)
 class Split:
-    """Row numbers of a clip table, sorted: what is trained on, selected on, reported on."""
+    """Sorted row numbers of a clip table for training, selection and reporting."""
 
     train: np.ndarray
     validation: np.ndarray
@@ -38,11 +38,11 @@ def make_split(
     Parameters
     ----------
     fold
-        The test fold; a dataset with a ``validate`` split has that one.
+        The test fold; a dataset with a ``validate`` split tests on that instead.
     train_folds
-        Those that may be trained and validated on, the test fold left out; None: all.
+        Folds for training and validation, without the test fold; None: all others.
     validation
-        ``"next_fold"`` (wrapping), ``"grouped"`` (a share of the training clips, by whole
+        ``"next_fold"`` (wrapping), ``"grouped"`` (a share of the training clips, in whole
         recordings) or ``"none"``.
     val_fraction
         That share, in (0, 1).
@@ -54,9 +54,9 @@ def make_split(
     Raises
     ------
     InputError
-        Where the table has no clip of a fold that is asked for, or too few for training.
+        If the table has no clip of a requested fold, or too few for training.
 
-    Source: section IV-A (official folds) and our reading of what it leaves open.
+    Source: section IV-A (official folds) and our reading of the rest.
     """
     folds, groups = clips.table["fold"].to_numpy(), clips.table["group"].to_numpy()
     test_fold = "validate" if "validate" in folds else fold
@@ -68,9 +68,9 @@ def make_split(
     if validation == "none":
         held_out = np.zeros_like(rest)
     elif validation == "next_fold" and len(set(folds[rest])) > 1:
-        held_out = _next_fold(folds, groups, rest, test_fold)
+        held_out = _next_fold(clips, rest, test_fold)
     else:
-        held_out = _grouped(clips, rest, val_fraction, np.random.default_rng(seed))
+        held_out = _grouped(clips, rest, val_fraction, seed)
     if (rest & ~held_out).sum() < 2:
         raise InputError(f"{clips.dataset} has too few clips outside fold {test_fold} to train on")
     if validation != "none" and not held_out.any():
@@ -89,23 +89,20 @@ def _refuse_absent(clips: Clips, **wanted: Collection[int | str]) -> None:
                 raise InputError(f"{key} = {fold}: {there}")
 
 
-def _next_fold(
-    folds: np.ndarray, groups: np.ndarray, rest: np.ndarray, test_fold: int
-) -> np.ndarray:
+def _next_fold(clips: Clips, rest: np.ndarray, test_fold: int) -> np.ndarray:
+    folds, groups = clips.table["fold"].to_numpy(), clips.table["group"].to_numpy()
     others = sorted(set(folds[rest]))
     following = next((fold for fold in others if fold > test_fold), others[0])
     # A recording in both would be trained on and selected on.
     return rest & np.isin(groups, groups[rest & (folds == following)])
 
 
-def _grouped(
-    clips: Clips, rest: np.ndarray, share: float, generator: np.random.Generator
-) -> np.ndarray:
-    """Draw whole groups at random, of each class its share where a clip has one class.
+def _grouped(clips: Clips, rest: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Draw whole groups at random; in a single-label task, the same share of every class.
 
-    A few recordings drawn blindly can miss a class, and then select for the others alone.
+    A few recordings drawn blindly can miss a class, and selection would then ignore it.
     """
-    groups = clips.table["group"].to_numpy()
+    generator, groups = np.random.default_rng(seed), clips.table["group"].to_numpy()
     classes = np.zeros(len(clips)) if clips.multi_label else clips.targets
     held_out: list[str] = []
     for label in np.unique(classes[rest]):
@@ -115,7 +112,7 @@ def _grouped(
 
 
 def _draw_groups(groups: np.ndarray, share: float, generator: np.random.Generator) -> list[str]:
-    """Draw groups that hold at most the share of the rows, but one at least and not all."""
+    """Draw groups with at most the given share of the rows, but at least one and never all."""
     names, counts = np.unique(groups, return_counts=True)
     if len(names) < 2:
         return []

@@ -1,4 +1,4 @@
-"""Unpack an archive into its folder and nowhere else, whoever made it."""
+"""Unpack an archive into its folder and nowhere else, even if it is malicious."""
 
 import gzip
 import tarfile
@@ -14,17 +14,16 @@ def extract(archive: str | Path, folder: str | Path, *, strip: str = "") -> None
     """Unpack a compressed tar archive into a folder, and nowhere else.
 
     Only files and folders are accepted: no link, no device, no name that is absolute or climbs
-    with ``..``. A file that is already there in full size is kept, so that an interrupted run is
-    taken up.
+    with ``..``. A file that exists in full size is kept, so that an interrupted run can go on.
 
     Parameters
     ----------
     archive
         A ``.tar.gz`` file.
     folder
-        Where to.
+        The destination.
     strip
-        The folder at the archive's top that is left out.
+        The archive's top folder, which is left out of the paths.
 
     Raises
     ------
@@ -41,18 +40,16 @@ def extract(archive: str | Path, folder: str | Path, *, strip: str = "") -> None
                 if not (target.is_file() and target.stat().st_size == member.size):
                     members.extract(member, folder, filter="data")  # refuses devices
     except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InputError(
-            f"{archive}: is damaged or unsafe ({error}): delete it and fetch it again"
-        ) from error
+        fault = f"{archive}: is damaged or unsafe ({error})"
+        raise InputError(f"{fault}: delete it and fetch it again") from error
     except OSError as error:
-        raise InputError(
-            f"{archive}: cannot be unpacked into {folder} ({error.strerror}): free space or fix "
-            "the permissions, and try again"
-        ) from error
+        fault = f"{archive}: cannot be unpacked into {folder} ({error.strerror})"
+        way_out = "free space or fix the permissions, and try again"
+        raise InputError(f"{fault}: {way_out}") from error
 
 
 def _checked(member: tarfile.TarInfo, strip: str) -> tarfile.TarInfo:
-    """Leave out the top folder of a name; refuse what tarfile's data filter would let pass."""
+    """Strip the top folder of a name; refuse what tarfile's data filter would let pass."""
     path = PureWindowsPath(member.name)  # Windows' rules know slashes, backslashes and drives
     if path.anchor or ".." in path.parts or member.issym() or member.islnk():
         raise tarfile.TarError(f"{member.name!r} is a link or leads out of the folder")

@@ -1,9 +1,10 @@
 """Ten sound sources of the city, each a physical model a few lines long.
 
 A source makes a `Take` into its dry sound, (N,) float64 of no particular level. Frequencies are in
-Hz and times in seconds, so the sound is the same at every sample rate, but for what lies above half
-of it. Chance comes from two sides: `recording` settles what one dog, one siren, one band of
-musicians keeps for good; `clip` settles what differs from one excerpt of it to the next.
+Hz and times in seconds, so that the sound is the same at every sample rate, up to half that rate.
+Two generators draw at random: `recording` the traits that one dog, one siren or one band of
+musicians keeps, `clip` the details that differ between its excerpts. The street, the room and the
+microphone are at the end.
 """
 
 from collections.abc import Callable
@@ -14,13 +15,12 @@ from numpy.typing import ArrayLike
 from scipy.fft import irfft, rfftfreq
 from scipy.signal import lfilter
 
+from fusionkd_lib.datasets.urbansound8k import CLASSES
+
 NOISE_RATE = 16000  # Hz: white noise and unit impulses have variance and height 1 at this rate
 TABLE_SIZE = 8192  # samples of one period: the lookup's noise stays 60 dB below the fundamental
 HORN_INTERVALS = (6 / 5, 5 / 4, 4 / 3)  # minor third, major third, fourth
-HORN_PITCH = (300.0, 440.0)
-JACKHAMMER_RATE = (9.0, 26.0)
-HAMMER_DRILL_RATE = (28.0, 60.0)
-FIRING_RATE = (14.0, 40.0)
+JACKHAMMER_RATE = (9.0, 26.0)  # blows per second
 SIREN_PERIODS = {"wail": (2.5, 6.0), "yelp": (0.25, 0.45), "hi-lo": (0.7, 1.4)}
 # First, second and third formants of five vowels in Hz.
 VOWELS = ((860, 690, 560, 680, 430), (2050, 2600, 2700, 1060, 1170), (2850, 3570, 3300, 3180, 3260))
@@ -34,7 +34,7 @@ class Take:
     Parameters
     ----------
     recording, clip, noise
-        Generators: what the recording keeps, what this excerpt has, and its noises.
+        Generators for the recording's traits, for this excerpt's details, and for its noises.
     n_samples, rate
         Length in samples, and samples per second.
     latest_start
@@ -70,7 +70,7 @@ def coloured_noise(
     """(N,) Gaussian noise whose power falls with frequency as ``f ** -slope`` (1 is pink, 2 brown).
 
     It is drawn bin by bin in the frequency domain, and by a generator of its own: two sample rates
-    share every bin that both can hold, and what is drawn next does not depend on the rate.
+    share every bin that both can represent, and later draws do not depend on the rate.
     """
     (own,) = generator.spawn(1)
     frequency = rfftfreq(n_samples, 1 / rate).astype(np.float32)
@@ -81,9 +81,7 @@ def coloured_noise(
     return irfft(spectrum, n_samples) * np.sqrt(n_samples * rate / (2 * NOISE_RATE))
 
 
-def harmonics(
-    frequency: np.ndarray, amplitudes: np.ndarray, *, rate: int, phase: float = 0.0
-) -> np.ndarray:
+def harmonics(frequency: np.ndarray, amplitudes: np.ndarray, *, rate: int, phase=0.0) -> np.ndarray:
     """(N,) periodic sound of a fundamental (N,) in Hz and its harmonics' amplitudes (H,).
 
     Harmonics that would pass half the sample rate are dropped. One period is tabulated and looked
@@ -127,7 +125,7 @@ def log_uniform(generator: np.random.Generator, low: float, high: float, size=No
     return np.exp(generator.uniform(np.log(low), np.log(high), size))
 
 
-def _white(take: Take, *, slope: float = 0.0) -> np.ndarray:
+def _noise(take: Take, *, slope: float = 0.0) -> np.ndarray:
     return coloured_noise(take.noise, take.n_samples, take.rate, slope=slope)
 
 
@@ -165,7 +163,7 @@ def _voice(take: Take, frequency, formants, *, breath: float, tilt: float) -> np
     """(N,) a throat: harmonics of a pitch (N,) and breath through formants, swelling and fading."""
     partials = np.arange(1, 40) ** -tilt
     throat = harmonics(frequency, partials, rate=take.rate, phase=take.clip.uniform())
-    throat = throat + breath * _white(take)
+    throat = throat + breath * _noise(take)
     formants = np.asarray(formants)
     gains = (formants[0] / formants) ** 0.7
     mouth = resonate(throat, formants, 60 + 0.1 * formants, gains=gains, rate=take.rate)
@@ -175,21 +173,20 @@ def _voice(take: Take, frequency, formants, *, breath: float, tilt: float) -> np
 def air_conditioner(take: Take) -> np.ndarray:
     """(N,) air rushing through a duct's broad resonances, mains hum, a fan: all stationary."""
     draw, rate = take.recording, take.rate
-    air = _white(take, slope=draw.uniform(0.8, 2.2))
+    air = _noise(take, slope=draw.uniform(0.8, 2.2))
     ducts = log_uniform(draw, 150, 3000, 3)
     air = 0.4 * air + resonate(air, ducts, 0.5 * ducts, gains=draw.uniform(0, 2, 3), rate=rate)
     hum_pitch = np.full(take.n_samples, draw.choice([100.0, 120.0]))
     hum = harmonics(hum_pitch, draw.uniform(0, 1, 12) / np.arange(1, 13), rate=rate)
-    fan = 1 + draw.uniform(0, 0.25) * np.sin(
-        2 * np.pi * (draw.uniform(8, 28) * take.time + take.clip.uniform())
-    )
+    depth, turns = draw.uniform(0, 0.25), draw.uniform(8, 28) * take.time + take.clip.uniform()
+    fan = 1 + depth * np.sin(2 * np.pi * turns)
     return air / air.std() * fan + log_uniform(draw, 0.05, 1.2) * hum / hum.std()
 
 
 def car_horn(take: Take) -> np.ndarray:
     """(N,) two steel plates an interval apart behind one flared horn, in one to several blasts."""
     draw, rate = take.recording, take.rate
-    pitch = log_uniform(draw, *HORN_PITCH)
+    pitch = log_uniform(draw, 300, 440)
     flare, brightness = draw.uniform(1800, 3500), draw.uniform(0.5, 1.1)
     longest = log_uniform(draw, 0.12, 1.2)
     gate = np.zeros(take.n_samples)
@@ -221,7 +218,7 @@ def children_playing(take: Take) -> np.ndarray:
         formants = tract * vowels[take.clip.integers(len(vowels))]
         voice = _voice(call, frequency, formants, breath=0.1, tilt=take.clip.uniform(0.6, 1.4))
         _add(calls, log_uniform(take.clip, 0.15, 1) * voice, onset, rate)
-    babble = resonate(_white(take), [600, 1300, 2600], [400, 600, 900], rate=rate)
+    babble = resonate(_noise(take), [600, 1300, 2600], [400, 600, 900], rate=rate)
     syllables = 1 + 0.6 * np.sin(2 * np.pi * draw.uniform(3, 6) * take.time)
     return calls + crowd * calls.std() / babble.std() * babble * syllables
 
@@ -245,7 +242,7 @@ def dog_bark(take: Take) -> np.ndarray:
 
 
 def power_tool(take: Take) -> np.ndarray:
-    """(N,) a motor that whines up to its speed and down, and the grinding of what it cuts."""
+    """(N,) a motor that whines up to its speed and down, and the grinding of the material."""
     draw, rate = take.recording, take.rate
     pitch, inertia = log_uniform(draw, 180, 1500), log_uniform(draw, 0.06, 0.5)
     running = take.clip.uniform() < 0.5
@@ -255,11 +252,10 @@ def power_tool(take: Take) -> np.ndarray:
     speed = running + low_pass(trigger * 1.0 - running, cutoff=0.16 / inertia, rate=rate)
     load = take.clip.uniform(0, 0.12) * np.sin(2 * np.pi * take.clip.uniform(0.2, 1.5) * take.time)
     frequency = pitch * np.maximum(speed * (1 + load), 0.05)
-    partials = np.arange(1, 41)
-    strengths = partials ** -draw.uniform(0.2, 1.2) * draw.uniform(0.1, 1, 40)
+    strengths = np.arange(1, 41) ** -draw.uniform(0.2, 1.2) * draw.uniform(0.1, 1, 40)
     whine = harmonics(frequency, strengths, rate=rate)
     teeth = log_uniform(draw, [1200, 1500, 2000], [3500, 5500, 7000])
-    grind = resonate(_white(take), teeth, 0.4 * teeth, rate=rate)
+    grind = resonate(_noise(take), teeth, 0.4 * teeth, rate=rate)
     chuck = 1 + draw.uniform(0, 0.6) * np.sin(2 * np.pi * np.cumsum(frequency) / rate / 16)
     tone = log_uniform(draw, 0.2, 2.0)
     return (tone * whine / whine.std() + grind / grind.std()) * chuck * speed**2
@@ -268,7 +264,7 @@ def power_tool(take: Take) -> np.ndarray:
 def drilling(take: Take) -> np.ndarray:
     """(N,) a power tool; half of the drills hammer too, faster and lighter than a jackhammer."""
     hammers = take.recording.uniform() < 0.5
-    blow_rate = log_uniform(take.recording, *HAMMER_DRILL_RATE)
+    blow_rate = log_uniform(take.recording, 28, 60)
     tool = power_tool(take)
     if not hammers:
         return tool
@@ -280,13 +276,13 @@ def engine_idling(take: Take) -> np.ndarray:
     """(N,) cylinders that fire in turn, no two alike, into low resonances; clatter and rush."""
     draw, rate = take.recording, take.rate
     cylinders = draw.uniform(0.5, 1.3, draw.choice([3, 4, 6]))
-    times = _pulse_times(take, log_uniform(draw, *FIRING_RATE), jitter=draw.uniform(0.01, 0.06))
+    times = _pulse_times(take, log_uniform(draw, 14, 40), jitter=draw.uniform(0.01, 0.06))
     fires = _impulses(take, times, np.resize(cylinders, len(times)))
     strokes = decays(fires, seconds=log_uniform(draw, 0.004, 0.02), rate=rate)
     body = np.append(log_uniform(draw, [45, 100], [120, 300]), draw.uniform(250, 700))
     thump = resonate(strokes, body, 0.4 * body, gains=draw.uniform(0.2, 1, 3), rate=rate)
     valves = log_uniform(draw, [700, 1200], [3500, 5000])
-    hiss = _white(take, slope=0.7)
+    hiss = _noise(take, slope=0.7)
     clatter = resonate(hiss * (0.15 + strokes), valves, 0.6 * valves, rate=rate)
     rush = low_pass(hiss, cutoff=log_uniform(draw, 150, 900), rate=rate)
     clatter_level, rush_level = log_uniform(draw, 0.05, 0.8), log_uniform(draw, 0.1, 1.2)
@@ -300,8 +296,8 @@ def gun_shot(take: Take) -> np.ndarray:
     pause = log_uniform(draw, 0.12, 2.5)
     onsets = _onsets(take, 0.9 * pause, 1.3 * pause)[: draw.integers(1, 6)]
     shots = _impulses(take, onsets, take.clip.uniform(0.6, 1, len(onsets)))
-    crack = _white(take) * decays(shots, seconds=log_uniform(draw, 0.002, 0.02), rate=rate)
-    roll = _white(take, slope=draw.uniform(0.3, 1.6))
+    crack = _noise(take) * decays(shots, seconds=log_uniform(draw, 0.002, 0.02), rate=rate)
+    roll = _noise(take, slope=draw.uniform(0.3, 1.6))
     roll = roll / roll.std() * decays(shots, seconds=log_uniform(draw, 0.06, 0.5), rate=rate)
     thump = resonate(shots, [draw.uniform(60, 180)], 60.0, rate=rate)
     return 3 * crack + log_uniform(draw, 0.2, 1.5) * roll + 0.5 * thump / np.abs(thump).max()
@@ -316,7 +312,7 @@ def jackhammer(take: Take) -> np.ndarray:
     burst = decays(blows, seconds=log_uniform(draw, 0.1, 0.45) / blow_rate, rate=rate)
     steel = log_uniform(draw, [250, 500, 800, 1200, 2000], [2500, 3500, 4500, 5500, 6500])
     gains = log_uniform(draw, 0.2, 1, 5)
-    air = _white(take, slope=draw.uniform(0, 0.8))
+    air = _noise(take, slope=draw.uniform(0, 0.8))
     ring = resonate(burst * air, steel, draw.uniform(0.05, 0.5, 5) * steel, gains=gains, rate=rate)
     exhaust = low_pass(air, cutoff=log_uniform(draw, 300, 3000), rate=rate)
     return ring / ring.std() + log_uniform(draw, 0.05, 0.6) * exhaust / exhaust.std()
@@ -358,28 +354,18 @@ def street_music(take: Take) -> np.ndarray:
         music += level * harmonics(pitch, timbre, rate=rate, phase=draw.uniform())
     since = (position - beats) * beat  # seconds from the last beat
     music *= np.exp(-since / ring) * np.minimum(since / 0.008, 1)
-    drum = _white(take) * np.exp(-(position % 2) * beat / 0.04) * draw.choice([0, 0.3, 1.0])
+    drum = _noise(take) * np.exp(-(position % 2) * beat / 0.04) * draw.choice([0, 0.3, 1.0])
     return music + drum * music.std()
 
 
-SOURCES: dict[str, Callable[[Take], np.ndarray]] = {
-    "air_conditioner": air_conditioner,
-    "car_horn": car_horn,
-    "children_playing": children_playing,
-    "dog_bark": dog_bark,
-    "drilling": drilling,
-    "engine_idling": engine_idling,
-    "gun_shot": gun_shot,
-    "jackhammer": jackhammer,
-    "siren": siren,
-    "street_music": street_music,
-}
+# The function of each class has its name.
+SOURCES: dict[str, Callable[[Take], np.ndarray]] = {name: globals()[name] for name in CLASSES}
 
 
 def street(take: Take) -> np.ndarray:
-    """(N,) what is always there: distant traffic, a vehicle that passes now and then, mains hum."""
-    draw, time, size = take.recording, take.time, (take.n_samples, take.rate)
-    traffic = coloured_noise(take.noise, *size, slope=draw.uniform(0.6, 2.0))
+    """(N,) the background: distant traffic, a vehicle that passes now and then, mains hum."""
+    draw, time = take.recording, take.time
+    traffic = _noise(take, slope=draw.uniform(0.6, 2.0))
     closest, width = take.clip.uniform(-3, time[-1] + 3), draw.uniform(0.4, 2)
     passing = 1 + draw.uniform(0, 2) * np.exp(-(((time - closest) / width) ** 2))
     pitch = np.full(take.n_samples, draw.choice([50.0, 60.0]))
@@ -409,6 +395,6 @@ def room(draw: np.random.Generator, *, rate: int) -> np.ndarray:
 
 
 def microphone(sound: np.ndarray, draw: np.random.Generator, *, rate: int) -> np.ndarray:
-    """(N,) the sound without what a cheap microphone misses at either end of the range."""
+    """(N,) the sound without the ends of the range, which a cheap microphone does not pick up."""
     sound = low_pass(sound, cutoff=log_uniform(draw, 3000, 20000), rate=rate)
     return sound - low_pass(sound, cutoff=log_uniform(draw, 20, 200), rate=rate)

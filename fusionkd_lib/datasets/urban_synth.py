@@ -2,13 +2,12 @@
 
 Every clip is made when it is read, from the physical models of `urban_sources`, placed in a room,
 on a street, at a level. A recording is one draw of a source, a room, a street and a microphone;
-several clips come from each, and folds share no recording. A sound is drawn from the seed and from
-its own place in the table: not from what was read before it, nor from how many others there are.
+several clips come from each, and folds share no recording. A sound depends on the seed and
+on its place in the table only: not on what was read before it, nor on the number of other clips.
 """
 
 from functools import partial
 from itertools import product
-from math import inf
 from numbers import Integral, Real
 from typing import NamedTuple
 
@@ -18,10 +17,10 @@ from scipy.signal import fftconvolve
 
 from fusionkd_lib.datasets.clips import Clips
 from fusionkd_lib.datasets.urban_sources import SOURCES, Take, microphone, power_tool, room, street
+from fusionkd_lib.datasets.urbansound8k import CLASSES
 from fusionkd_lib.errors import InputError
 
 VERSION = "1"  # of the generator: a new one for every change that a listener could hear
-CLASSES = tuple(SOURCES)
 CLIPS_PER_RECORDING = 3
 SCENES_PER_LOCATION = 4
 SNR = (3.0, 26.0)  # dB, the source's loudest 50 ms over the street's
@@ -51,7 +50,7 @@ _SOURCE, _DISTRACTOR, _STREET, _ROOM, _LEVEL, _LAYOUT, _EVENTS = range(7)
 
 
 class _Place(NamedTuple):
-    """Where a clip stands in the table, which is all that its sound depends on."""
+    """A clip's place in the table, on which alone its sound depends."""
 
     seed: int
     kind: int
@@ -67,19 +66,15 @@ class _Place(NamedTuple):
         return f"{source}-f{self.fold}-r{self.recording:02d}"
 
     def generator(self, part: int, *, of_clip: bool, stream: int = 0) -> np.random.Generator:
-        """Chance of one part (source, street, ...), for the recording or for this clip of it."""
+        """Return the generator of one part (source, street, ...), per recording or per clip."""
         # Always the same number of integers: a SeedSequence cannot tell (1, 2) from (1, 2, 0).
         clip = self.clip + 1 if of_clip else 0
         return np.random.default_rng(np.random.SeedSequence((*self[:-1], clip, part, stream)))
 
     def take(self, part: int, **size) -> Take:
         """Prepare this clip's excerpt of one part; `size` is its n_samples, rate, ..."""
-        return Take(
-            recording=self.generator(part, of_clip=False),
-            clip=self.generator(part, of_clip=True),
-            noise=self.generator(part, of_clip=True, stream=1),
-            **size,
-        )
+        clip, noise = (self.generator(part, of_clip=True, stream=stream) for stream in (0, 1))
+        return Take(self.generator(part, of_clip=False), clip, noise, **size)
 
 
 def clips(
@@ -201,8 +196,7 @@ def _read(places, dry, duration: float, index: int, rate: int) -> np.ndarray:
     sources = dry(place, loudness(around, rate=rate), duration, rate)
     echoes = room(place.generator(_ROOM, of_clip=False), rate=rate)
     draw = place.generator(_LEVEL, of_clip=False)
-    sound = around + fftconvolve(sources, echoes)[: len(around)]
-    sound = microphone(sound, draw, rate=rate)
+    sound = microphone(around + fftconvolve(sources, echoes)[: len(around)], draw, rate=rate)
     level = _amplitude(draw.uniform(*LEVEL) + place.generator(_LEVEL, of_clip=True).uniform(-2, 2))
     sound *= min(level / sound.std(), 0.98 / np.abs(sound).max())
     return sound.astype(np.float32)
@@ -262,8 +256,7 @@ def _dry_scene(place: _Place, street_level: float, duration: float, rate: int) -
         sources = TAGS[tag][0]
         event = sources[take.recording.integers(len(sources))](take)
         level = street_level * _amplitude(take.clip.uniform(*SNR))
-        event = _at_level(event, level, rate=rate)
-        sound[start:stop] += _fade(event, rate=rate)
+        sound[start:stop] += _fade(_at_level(event, level, rate=rate), rate=rate)
     return sound
 
 
@@ -278,6 +271,6 @@ def _check(**settings: float) -> None:
     for name, value in settings.items():
         lowest, is_time = LOWEST.get(name, 1), name == "duration"
         number = isinstance(value, Real if is_time else Integral) and not isinstance(value, bool)
-        if not (number and lowest <= value < inf):
+        if not (number and lowest <= value < float("inf")):
             kind = "a time in seconds" if is_time else "a whole number"
             raise InputError(f"{name}={value!r}: must be {kind}, {lowest} or more")

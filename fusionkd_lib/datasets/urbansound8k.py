@@ -20,10 +20,9 @@ CITATION = (
     "J. Salamon, C. Jacoby and J. P. Bello, A Dataset and Taxonomy for Urban Sound Research, "
     "22nd ACM International Conference on Multimedia, Orlando, 2014."
 )
-MD5 = "9aa69802bbf37fb986f71ec1483a196e"
 # File of the record -> its checksum.
-ARCHIVES = {"UrbanSound8K.tar.gz": f"md5:{MD5}"}
-# The folder that the archive makes around the layout above.
+ARCHIVES = {"UrbanSound8K.tar.gz": "md5:9aa69802bbf37fb986f71ec1483a196e"}
+# The archive's top folder, around the layout above.
 ARCHIVE_ROOT = "UrbanSound8K"
 
 # In the order of the metadata's class identifiers.
@@ -44,9 +43,7 @@ N_CLIPS = 8732
 METADATA = "metadata/UrbanSound8K.csv"
 COLUMNS = ("slice_file_name", "fsID", "fold", "classID", "class")
 
-REMEDY = (
-    "give the folder that holds metadata/ and audio/, or run `fusionkd data fetch urbansound8k`"
-)
+REMEDY = "give the folder with metadata/ and audio/, or run `fusionkd data fetch urbansound8k`"
 
 
 def clips(root: str | Path, *, allow_partial: bool = False, status: str | None = None) -> Clips:
@@ -57,16 +54,16 @@ def clips(root: str | Path, *, allow_partial: bool = False, status: str | None =
     root
         The folder that holds ``metadata`` and ``audio``.
     allow_partial
-        Whether a copy may lack clips; those that are there make the table.
+        Whether a copy may lack clips; the table then lists those that exist.
     status
-        What may be claimed of the audio; else told from what is there.
+        What results on this audio may claim; by default derived from the clips found.
 
     Returns
     -------
     Clips
         In the metadata's order; ``fold`` 1 to 10, ``group`` the Freesound recording, targets
-        (n,) int64. ``status`` is ``"real"`` of the whole dataset in its own ``.wav`` files, else
-        ``"partial"``; ``note`` counts.
+        (n,) int64. ``status`` is ``"real"`` for the whole dataset in its own ``.wav`` files,
+        otherwise ``"partial"``; ``note`` gives the numbers of clips.
 
     Raises
     ------
@@ -75,9 +72,7 @@ def clips(root: str | Path, *, allow_partial: bool = False, status: str | None =
         ``allow_partial`` is False.
     """
     listed = _listed(Path(root))
-    present = files.present(
-        listed, n_clips=N_CLIPS, allow_partial=allow_partial, dataset="urbansound8k"
-    )
+    present = files.found(listed, total=N_CLIPS, allow_partial=allow_partial, name="urbansound8k")
     reencoded = files.reencoded(present["path"])
     whole = len(present) == N_CLIPS and not reencoded
     return Clips(
@@ -92,7 +87,7 @@ def clips(root: str | Path, *, allow_partial: bool = False, status: str | None =
 
 
 def expected_files(root: str | Path) -> list[Path]:
-    """List where the metadata say that the clips are, as the archive has them.
+    """List the paths of the clips in the archive's layout.
 
     Raises
     ------
@@ -132,7 +127,7 @@ def read_metadata(path: str | Path) -> pd.DataFrame:
 
 
 def _listed(root: Path) -> pd.DataFrame:
-    """Return the metadata with the clip table's columns; ``path`` is as the archive has it."""
+    """Return the metadata with the clip table's columns; ``path`` is its place in the archive."""
     metadata = read_metadata(root / METADATA)
     rows = zip(metadata["fold"], metadata["slice_file_name"], strict=True)
     paths = [root / "audio" / f"fold{fold}" / name for fold, name in rows]
@@ -141,7 +136,7 @@ def _listed(root: Path) -> pd.DataFrame:
 
 
 def _count(listed: pd.Series, found: pd.Series) -> str:
-    """Say how many clips are there, and of which folds."""
+    """Give the number of clips, in total and per fold."""
     if len(found) == N_CLIPS:
         return f"{N_CLIPS:,} clips in 10 official folds"
     parts = files.count_parts(listed[listed.isin(found)], found)

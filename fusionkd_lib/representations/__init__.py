@@ -30,8 +30,8 @@ def build(name: str, *, sample_rate: int, hop_length: int = 512, **settings: Any
     sample_rate, hop_length
         In Hz, and in samples from one frame to the next.
     settings
-        Keys of a parameter file, such as ``n_mels`` or ``cqt_bins``; those that are left out have
-        the defaults of the class.
+        Keys of a parameter file, such as ``n_mels`` or ``cqt_bins``; the class has
+        defaults for the others.
 
     Raises
     ------

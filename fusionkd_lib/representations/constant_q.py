@@ -109,7 +109,7 @@ def _octave_tables(
         top = min(centres[-1] * (1 + WINDOW_REACH / quality), rate / 2)
         n_rows = int(np.ceil(top / spacing / n_columns))
         grid = spacing * np.arange(n_rows * n_columns).reshape(n_rows, n_columns).T[..., None]
-        gains = constant_q_gains(grid, centres=centres, quality=quality, sample_rate=rate)
+        gains = constant_q_gains(grid, centres=centres, quality=quality, rate=rate)
         tables.append(torch.from_numpy(gains / hop_length).to(device, torch.float32))
     return tables
 
@@ -131,8 +131,7 @@ def _check_top_bin(n_bins: int, bins_per_octave: int, fmin: float, *, nyquist: f
     most = 1 + int(bins_per_octave * np.log2(nyquist / (fmin * edge)))
     if n_bins > most:
         top = fmin * 2 ** ((n_bins - 1) / bins_per_octave)
-        raise InputError(
-            f"cqt_bins={n_bins}: from {fmin:g} Hz, {bins_per_octave} per octave, the last at "
-            f"{top:.0f} Hz reaches to {top * edge:.0f} Hz, above the Nyquist frequency "
-            f"{nyquist:g} Hz of sample_rate={2 * nyquist:g}: use at most {most}"
-        )
+        last = f"the last at {top:.0f} Hz reaches to {top * edge:.0f} Hz"
+        limit = f"the Nyquist frequency {nyquist:g} Hz of sample_rate={2 * nyquist:g}"
+        bins = f"from {fmin:g} Hz, {bins_per_octave} per octave, {last}, above {limit}"
+        raise InputError(f"cqt_bins={n_bins}: {bins}: use at most {most}")

@@ -74,7 +74,7 @@ class LogMel(Stft):
     n_mels
         Number of bands F.
     fmin, fmax
-        Where the first band begins and the last one ends, in Hz; None is the Nyquist frequency.
+        Lower end of the first band and upper end of the last, in Hz; None is the Nyquist frequency.
 
     Raises
     ------
@@ -139,7 +139,7 @@ class Gammatone(Stft):
         check_counts(gammatone_bands=n_bands)
         rate = self.sample_rate
         centres = erb_frequencies(n_bands, fmin=fmin, fmax=checked_fmax(fmin, fmax, rate))
-        gains = gammatone_response(self.frequencies, centres=centres, sample_rate=rate)
+        gains = gammatone_response(self.frequencies, centres=centres, rate=rate)
         weights = torch.from_numpy(np.abs(gains) / self.n_fft).float()
         self.register_buffer("weights", weights, persistent=False)
         self.frequencies = centres
