@@ -220,9 +220,7 @@ class DatasetName(click.Choice):
 
 
 DATASET = DatasetName(["urbansound8k", "sonyc-ust"], case_sensitive=False)
-ROOT = click.option(
-    "--root", type=PATH, help="Folder of the dataset, by default its own in $FUSIONKD_DATA."
-)
+ROOT = click.option("--root", type=PATH, help="Its folder, by default in $FUSIONKD_DATA.")
 
 
 def _root(name: str, root: Path | None) -> Path:
