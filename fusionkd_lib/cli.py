@@ -234,9 +234,7 @@ class DatasetName(click.Choice):
 
 ON_DISK = [name.replace("_", "-") for name, entry in DATASETS.items() if entry.folder]
 DATASET = DatasetName(ON_DISK, case_sensitive=False)
-ROOT = click.option(
-    "--root", type=PATH, help="Folder of the dataset, by default its own in $FUSIONKD_DATA."
-)
+ROOT = click.option("--root", type=PATH, help="Its folder, by default in $FUSIONKD_DATA.")
 
 
 def _root(name: str, root: Path | None) -> Path:

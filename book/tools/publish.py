@@ -4,6 +4,7 @@ The copies under ``outputs/executed/`` are written by `execute_copy` alone; read
 GitHub, and nbval compares with them.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import nbformat
@@ -56,8 +57,19 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         kept = {key: cell.metadata[key] for key in ("tags", "mystnb") if cell.metadata.get(key)}
         cell.metadata = kept
         if cell.cell_type == "code":
-            cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+            cell.outputs = _one_stream(o for o in cell.outputs if o.get("name") != "stderr")
     return notebook
+
+
+def _one_stream(outputs: Iterable[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """Join printed lines that arrived one by one."""
+    joined: list[nbformat.NotebookNode] = []
+    for output in outputs:
+        if joined and output.output_type == joined[-1].output_type == "stream":
+            joined[-1].text += output.text
+        else:
+            joined.append(output)
+    return joined
 
 
 def render(path: Path) -> Path:

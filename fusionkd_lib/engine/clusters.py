@@ -21,10 +21,7 @@ LOCAL = {"protocol": "inproc://", "dashboard": False}
 
 
 def open_client(
-    *,
-    workers: int,
-    scheduler: str | None = None,
-    tls: Mapping[str, str | None] | None = None,
+    *, workers: int, scheduler: str | None = None, tls: Mapping[str, str | None] | None = None
 ) -> AbstractContextManager[Client]:
     """Connect to a Dask scheduler, or start a cluster inside this process.
 

@@ -79,7 +79,7 @@ def execute(
     """
     try:
         with _configuration(environment or {}) as config:
-            options = {"config": config, "progress_bar": False, "coalesce_streams": True}
+            options = {"config": config, "progress_bar": False}
             return papermill.execute_notebook(notebook, path, dict(parameters or {}), **options)
     except PapermillExecutionError as error:
         message = f"cell {error.exec_count} of {path}: {error.ename}: {error.evalue}"

@@ -41,11 +41,7 @@ def describe_progress(node: Node, history: pd.DataFrame) -> list[str]:
     ]
 
 
-def watch(
-    futures: Mapping[str, Future],
-    graph: Graph,
-    outcomes: Mapping[str, Outcome],
-) -> dict[str, Outcome]:
+def watch(futures: Mapping[str, Future], graph: Graph, outcomes: Mapping[str, Outcome]) -> dict:
     """Show progress until every future has finished; return every outcome by name."""
     console, outcomes, seen = Console(), dict(outcomes), {}
     live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
