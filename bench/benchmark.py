@@ -23,16 +23,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from fusionkd_lib.fast_layers import use_fast_layers
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader, TensorDataset
 
-from fusionkd_lib import machine, representations, training
+from fusionkd_lib import representations, speed, training
 from fusionkd_lib.batches import Data
-from fusionkd_lib.experiment import build_branch, build_fusion, train_branch
+from fusionkd_lib.experiment import build_branch, build_fusion, recipe_of, train_branch
 from fusionkd_lib.features import forget_pages
 from fusionkd_lib.models import Normalise
 from fusionkd_lib.params import Params, make_params
+from fusionkd_lib.runs import settle
+from fusionkd_lib.speed.fast_layers import use_fast_layers
 
 SAMPLE_RATE, SECONDS = 44100, 4
 GOALS = {"representations": {"cpu": 6, "cuda": 100}, "training": {"cpu": 6, "cuda": 5}}
@@ -107,12 +108,7 @@ def _peers_of_representations(clips: np.ndarray) -> dict[str, Callable[[], objec
     return peers
 
 
-FAST = {
-    "precision": "auto",
-    "channels_last": True,
-    "fast_layers": "auto",
-    "fused_optimizer": True,
-}
+FAST = {"shortcuts": "all"}  # that pay on this machine
 
 
 def bench_training(device: str, *, rounds: int, steps: int) -> dict:
@@ -141,11 +137,11 @@ def bench_training(device: str, *, rounds: int, steps: int) -> dict:
 
 def bench_fast_layers(rounds: int) -> dict:
     """Forward and backward of layers as PyTorch has them and as ours, at the first maps' sizes."""
-    if not machine.can_compile():
+    if not speed.can_compile():
         print("torch.compile does not work here: the fast layers are left out")
         return {}
-    params = make_params(FAST)
-    machine.set_up_machine(params)
+    shortcuts = settle(make_params(FAST)).shortcuts
+    speed.set_up_process(threads=2, shortcuts=shortcuts)
     results = {}
     for name, (layer, fast, shape) in _exchanged_layers().items():
         layers = {"PyTorch's": layer, "ours": fast}
@@ -153,8 +149,8 @@ def bench_fast_layers(rounds: int) -> dict:
             module.to(memory_format=torch.channels_last)
         x = torch.randn(shape).contiguous(memory_format=torch.channels_last)
         if shape[1] > 1:  # a feature map
-            x = x.to(getattr(torch, machine.resolve_precision("auto"))).requires_grad_()
-        steps = {side: _layer_step(module, x, params) for side, module in layers.items()}
+            x = x.to(_precision("cpu")).requires_grad_()
+        steps = {side: _layer_step(module, x, shortcuts) for side, module in layers.items()}
         seconds = alternate(steps, rounds=rounds)
         milliseconds = {side: 1000 * statistics.median(s) for side, s in seconds.items()}
         results[name] = {
@@ -185,14 +181,16 @@ def _after_convolution(block: torch.nn.Sequential) -> torch.nn.Sequential:
     return torch.nn.Sequential(*list(block)[1:])
 
 
-def _layer_step(layer: torch.nn.Module, x: torch.Tensor, params: Params) -> Callable[[], object]:
-    with machine.autocast(params, x.device):
+def _layer_step(
+    layer: torch.nn.Module, x: torch.Tensor, shortcuts: tuple[str, ...]
+) -> Callable[[], object]:
+    with speed.autocast(x.device, shortcuts):
         gradient = torch.randn_like(layer(x))
     # As in a branch: the spectrogram alone needs no gradient.
     wanted = [*layer.parameters(), *([x] if x.requires_grad else [])]
 
     def step() -> object:
-        with machine.autocast(params, x.device):
+        with speed.autocast(x.device, shortcuts):
             output = layer(x)
         return torch.autograd.grad(output, wanted, gradient)
 
@@ -260,7 +258,7 @@ class PlainLoop:
         for inputs, targets in self.loader:
             inputs, targets = inputs.to(self.device), targets.to(self.device)
             self.optimizer.zero_grad()
-            loss = torch.nn.functional.cross_entropy(self.model(inputs).logits, targets)
+            loss = torch.nn.functional.cross_entropy(self.model({"logmel": inputs}).logits, targets)
             loss.backward()
             self.optimizer.step()
             running += loss.item()
@@ -272,11 +270,12 @@ class OurLoop:
     def __init__(
         self, spectrograms: np.ndarray, targets: np.ndarray, device: str, batch_size: int
     ) -> None:
-        self.params = make_params({**FAST, "batch_size": batch_size, "lr": 1e-3})
-        machine.set_up_machine(self.params)
-        self.model = build_branch(self.params, "logmel", 10, Normalise())
-        training.set_up_model(self.model, torch.device(device), self.params)
-        self.optimizer = training.make_optimizer(self.model, self.params)
+        params = settle(make_params({**FAST, "batch_size": batch_size, "lr": 1e-3}))
+        self.recipe = recipe_of(params)
+        speed.set_up_process(threads=params.threads, shortcuts=params.shortcuts)
+        self.model = build_branch(params, "logmel", 10, Normalise())
+        speed.set_up_model(self.model, torch.device(device), params.shortcuts)
+        self.optimizer = training.make_optimizer(self.model, self.recipe)
         data = Data({"logmel": spectrograms}, targets, 10, torch.device(device))
         self.data = data.on_device() if device == "cuda" else data
         self.rows = np.arange(len(targets))
@@ -288,15 +287,15 @@ class OurLoop:
             self.data,
             self.rows,
             epoch=0,
-            weight=0.0,
-            params=self.params,
+            kd_weight=0.0,
+            recipe=self.recipe,
         )
 
 
 def machine_limit(device: str, loop: OurLoop, batch_size: int, clips_per_second: float) -> dict:
     """How far a step is from what the machine's arithmetic and memory would allow."""
     inputs, _ = loop.data.batch(loop.rows[:batch_size])
-    operations, moved = (x / batch_size for x in work_of_a_step(loop.model, inputs["logmel"]))
+    operations, moved = (x / batch_size for x in work_of_a_step(loop.model, inputs))
     rate, bandwidth = _matrix_rate(device), _bandwidth(device)
     return {
         "operations_per_clip": operations,
@@ -309,7 +308,7 @@ def machine_limit(device: str, loop: OurLoop, batch_size: int, clips_per_second:
     }
 
 
-def work_of_a_step(model: torch.nn.Module, inputs: torch.Tensor) -> tuple[float, float]:
+def work_of_a_step(model: torch.nn.Module, inputs: dict) -> tuple[float, float]:
     """Count a training step's operations, and the bytes of activations that it moves.
 
     Two operations for each weight that an output sums over, three times (forward, and the gradients
@@ -334,7 +333,7 @@ def work_of_a_step(model: torch.nn.Module, inputs: torch.Tensor) -> tuple[float,
 
 # Kind of work -> what the profiler calls it.
 WORK = {
-    "fast layers": "compiledfxgraph|batchnormrelu6|strideddepthwise",
+    "fast layers": "compiledfxgraph|batchnormrelu6|^_depthwise",
     "convolutions backward": "convolution_backward",
     "convolutions forward": "convolution",
     "BatchNorm": "batch_norm",
@@ -365,10 +364,16 @@ def shares_of_a_step(loop: OurLoop, device: str) -> dict[str, float]:
 
 def _matrix_rate(device: str) -> float:
     size = 2048 if device == "cpu" else 8192
-    dtype = torch.bfloat16 if machine.resolve_precision("auto") == "bfloat16" else torch.float32
+    dtype = _precision(device)
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     seconds = alternate({"product": lambda: a @ b}, rounds=5)["product"]
     return 2 * size**3 / statistics.median(seconds)
+
+
+def _precision(device: str) -> torch.dtype:
+    """Return the precision of networks that take all shortcuts on a device."""
+    taken = speed.resolve("all", torch.device(device))
+    return torch.bfloat16 if "bfloat16" in taken else torch.float32
 
 
 def _bandwidth(device: str) -> float:
@@ -412,18 +417,20 @@ def _long_clip_cost(micro_batch: int) -> dict:
 
 
 def _cost(params: Params, *, n_clips: int, n_branches: int, n_frames: int) -> dict:
-    machine.set_up_machine(params)
+    params = settle(params)
+    recipe = recipe_of(params)
+    speed.set_up_process(threads=params.threads, shortcuts=params.shortcuts)
     names = ["logmel", "cqt", "gammatone"][:n_branches]
     with tempfile.TemporaryDirectory() as folder:
         stores = {n: _random_store(Path(folder) / f"{n}.npy", n_clips, n_frames) for n in names}
         data = Data(stores, np.zeros(n_clips, np.int64), 10)
         branches = [build_branch(params, name, 10, Normalise()) for name in names]
         model = branches[0] if n_branches == 1 else build_fusion(params, branches, 10)
-        optimizer = training.make_optimizer(model, params)
+        optimizer = training.make_optimizer(model, recipe)
         before, began = peak_mebibytes(), time.perf_counter()
         rows = np.arange(n_clips)
         training.train_epoch(
-            model, optimizer, data, rows, epoch=0, weight=params.kd_weight, params=params
+            model, optimizer, data, rows, epoch=0, kd_weight=params.kd_weight, recipe=recipe
         )
         seconds = time.perf_counter() - began
     stored = n_branches * n_clips * 128 * n_frames * 4 / 2**20
@@ -474,7 +481,7 @@ def bench_equal_results(*, n_seeds: int = 3) -> dict:
                 _in_fresh_process(_best_validation_loss, RECIPE | switches | {"seed": seed}, folder)
                 for seed in range(n_seeds)
             ]
-            for side, switches in {"off": {"reuse_memory": False}, "on": FAST}.items()
+            for side, switches in {"off": {}, "on": FAST}.items()
         }
     difference = statistics.mean(found["on"]) - statistics.mean(found["off"])
     spread = max(found["off"]) - min(found["off"])
@@ -492,17 +499,17 @@ def bench_start_up(*, rounds: int) -> dict | None:
     try:
         import nbformat
 
-        from fusionkd_lib import chapters
+        from fusionkd_lib.engine import notebooks
     except ImportError:
         print("papermill or jupytext is not installed: the start-up of a run is left out")
         return None
-    source = "from fusionkd_lib import experiment, features, metrics, plots"
+    source = "from fusionkd_lib import experiment, features, metrics"
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     notebook = nbformat.v4.new_notebook(
         cells=[nbformat.v4.new_code_cell(source)], metadata={"kernelspec": kernel}
     )
     with tempfile.TemporaryDirectory() as folder:
-        work = {"start": lambda: chapters.execute(notebook, Path(folder) / "start.ipynb")}
+        work = {"start": lambda: notebooks.execute(notebook, Path(folder) / "start.ipynb")}
         seconds = statistics.median(alternate(work, rounds=rounds)["start"])
     with tempfile.TemporaryDirectory() as cache:
         compiling = {
