@@ -125,14 +125,9 @@ def distillation_terms(
 ) -> dict[str, Tensor]:
     """One distillation loss per branch; their sum is L_KD (Eq. 2), and of one branch nothing."""
     teacher = output.logits.detach() if distillation.detach_teacher else output.logits
+    settings = {"kind": distillation.loss, "temperature": distillation.temperature}
     return {
-        f"kd_{name}": distillation_loss(
-            branch.logits,
-            teacher,
-            kind=distillation.loss,
-            temperature=distillation.temperature,
-            multi_label=multi_label,
-        )
+        f"kd_{name}": distillation_loss(branch.logits, teacher, multi_label=multi_label, **settings)
         for name, branch in output.branches.items()
     }
 
