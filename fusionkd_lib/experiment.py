@@ -28,7 +28,17 @@ from fusionkd_lib.params import Params
 from fusionkd_lib.records import Provenance, Record, TestClips
 from fusionkd_lib.runs import CHECKPOINT, STOP_FILE, Run, outputs_root, settle, where_from
 from fusionkd_lib.speed import resolve_device, set_up_process
-from fusionkd_lib.training import Progress, Recipe, Report, fit, predict, print_epoch, probabilities
+from fusionkd_lib.training import (
+    ByHead,
+    Progress,
+    Recipe,
+    Report,
+    Values,
+    fit,
+    predict,
+    print_epoch,
+    probabilities,
+)
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -257,36 +267,29 @@ def _fits(found: Tensor, wanted: Tensor) -> bool:
 def _train(
     run: Run, model: nn.Module, prepared: Prepared, parents: list[Record], report: Report
 ) -> Record:
-    params, data, split, started = prepared.params, prepared.data, prepared.split, datetime.now(UTC)
+    params, data, start = prepared.params, prepared.data, datetime.now(UTC)
     run.begin(params)
 
-    def write_and_report(history: list[dict[str, float]], n_epochs: int) -> None:
+    def write_and_report(history: list[Values], n_epochs: int) -> None:
         run.write_history(history)
         report(history, n_epochs)
         if len(history) < n_epochs and os.path.exists(os.environ.get(STOP_FILE, "")):
             raise Stopped(f"stopped after epoch {len(history)}: start it again to go on")
 
-    recipe = recipe_of(params)
-    progress = fit(
-        model,
-        data.on_device() if "store_on_device" in params.shortcuts else data,
-        split.train,
-        split.validation,
-        n_epochs=(params.joint_epochs if parents else None) or params.epochs,
-        recipe=recipe,
-        checkpoint=run.folder / CHECKPOINT,
-        report=write_and_report,
-    )
+    n_epochs = (params.joint_epochs if parents else None) or params.epochs
+    settings = {"recipe": recipe_of(params), "checkpoint": run.folder / CHECKPOINT}
+    rows = prepared.split.train, prepared.split.validation
+    if "store_on_device" in params.shortcuts:
+        data = data.on_device()
+    progress = fit(model, data, *rows, n_epochs=n_epochs, report=write_and_report, **settings)
     run.write_history(progress.history)
-    results, test = judge(model, prepared, progress, recipe), _test_clips(prepared)
-    provenance = _provenance(prepared, progress, parents, test, started)
+    results, test = judge(model, prepared, progress), _test_clips(prepared)
+    provenance = _provenance(prepared, progress, parents, test, start)
     run.finish(**results, provenance=provenance, test=test)
     return run.record
 
 
-def judge(
-    model: nn.Module, prepared: Prepared, progress: Progress, recipe: Recipe
-) -> dict[str, Any]:
+def judge(model: nn.Module, prepared: Prepared, progress: Progress) -> dict[str, Any]:
     """Score the test clips with the selected weights: the one time that they are read.
 
     Returns
@@ -294,7 +297,7 @@ def judge(
     dict
         ``metrics``, ``scores`` and ``weights`` of every classifier, as `Run.finish` takes them.
     """
-    split, data = prepared.split, prepared.data
+    split, data, recipe = prepared.split, prepared.data, recipe_of(prepared.params)
     targets, labels = data.targets[split.test], data.targets[split.validation]
     tags = labels if data.multi_label else np.eye(data.n_classes)[labels]
     scores, figures, weights = {}, {}, {}
@@ -311,9 +314,7 @@ def judge(
     return {"metrics": figures, "scores": scores, "weights": weights}
 
 
-def _scores(
-    model: nn.Module, data: Data, rows: np.ndarray, recipe: Recipe
-) -> dict[str, np.ndarray]:
+def _scores(model: nn.Module, data: Data, rows: np.ndarray, recipe: Recipe) -> ByHead:
     """Return scores (n, K) by classifier, rounded as they will be stored."""
     score = partial(probabilities, multi_label=data.multi_label)
     logits = predict(model, data, rows, recipe=recipe)

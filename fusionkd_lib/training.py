@@ -28,7 +28,9 @@ from fusionkd_lib.errors import InputError
 from fusionkd_lib.speed import autocast, set_up_model
 from fusionkd_lib.storage import replacing
 
-Report = Callable[[list[dict[str, float]], int], None]
+Values = dict[str, float]
+ByHead = dict[str, np.ndarray]
+Report = Callable[[list[Values], int], None]
 # Spectrograms by representation, targets, and the part's share of the batch by kind of term.
 Part = tuple[Mapping[str, Tensor], Tensor, Mapping[str, Tensor | float]]
 WHOLE = {"ce": 1.0, "kd": 1.0}
@@ -93,7 +95,7 @@ def train_step(
     multi_label: bool = False,
     kd_weight: float = 0.0,
     recipe: Recipe = PAPER,
-) -> dict[str, Tensor]:
+) -> losses.Terms:
     """Take one step down the gradient of Eq. 1 for a branch, of Eq. 4 for a fused network.
 
     Parameters
@@ -109,7 +111,7 @@ def train_step(
         The loss terms of the batch by name, and their total as ``loss``.
     """
     optimizer.zero_grad(set_to_none=True)
-    step: dict[str, Tensor] = {}
+    step: losses.Terms = {}
     for spectrograms, targets, share in parts:
         with autocast(targets.device, recipe.shortcuts):
             output = model(spectrograms)
@@ -133,12 +135,12 @@ def train_epoch(
     epoch: int,
     kd_weight: float,
     recipe: Recipe,
-) -> dict[str, float]:
+) -> Values:
     """Train on every row once; return the mean of each loss term over the clips."""
     model.train()
     generator = chance_of(seed=recipe.seed, epoch=epoch)
     settings = {"multi_label": data.multi_label, "kd_weight": kd_weight, "recipe": recipe}
-    sums: dict[str, Tensor] = {}
+    sums: losses.Terms = {}
     for batch in batches(shuffled(rows, seed=recipe.seed, epoch=epoch), recipe.batch_size):
         step = train_step(model, optimizer, _parts(data, batch, generator, recipe), **settings)
         for name, term in step.items():
@@ -158,9 +160,7 @@ def _parts(data: Data, batch: np.ndarray, generator: torch.Generator, recipe: Re
 
 
 @torch.inference_mode()
-def predict(
-    model: nn.Module, data: Data, rows: np.ndarray, *, recipe: Recipe
-) -> dict[str, np.ndarray]:
+def predict(model: nn.Module, data: Data, rows: np.ndarray, *, recipe: Recipe) -> ByHead:
     """Return the logits (n, K) of every classifier, in evaluation mode; nothing of no rows."""
     model.eval()
     logits: dict[str, list[Tensor]] = {}
@@ -179,16 +179,12 @@ def probabilities(logits: np.ndarray, *, multi_label: bool) -> np.ndarray:
     return (torch.sigmoid(values) if multi_label else torch.softmax(values, dim=1)).numpy()
 
 
-def validation_losses(
-    model: nn.Module, data: Data, rows: np.ndarray, *, recipe: Recipe
-) -> dict[str, float]:
+def validation_losses(model: nn.Module, data: Data, rows: np.ndarray, *, recipe: Recipe) -> Values:
     """Return the classification loss of every classifier; their sum is Eq. 1 or Eq. 3."""
-    logits, targets = (
-        predict(model, data, rows, recipe=recipe),
-        torch.from_numpy(data.targets[rows]),
-    )
-    loss = partial(losses.classification_loss, multi_label=data.multi_label)
-    return {name: loss(torch.from_numpy(x), targets).item() for name, x in logits.items()}
+    targets = torch.from_numpy(data.targets[rows])
+    loss = partial(losses.classification_loss, targets=targets, multi_label=data.multi_label)
+    logits = predict(model, data, rows, recipe=recipe)
+    return {name: loss(torch.from_numpy(x)).item() for name, x in logits.items()}
 
 
 @dataclass
@@ -198,7 +194,7 @@ class Progress:
     ``best`` has one entry ``"joint"``, or with ``select: per_head`` one per classifier.
     """
 
-    history: list[dict[str, float]] = field(default_factory=list)
+    history: list[Values] = field(default_factory=list)
     best: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def keep_best(self, criteria: Mapping[str, float], model: nn.Module) -> None:
@@ -238,7 +234,7 @@ def make_schedule(optimizer: Optimizer, recipe: Recipe, *, n_steps: int) -> LRSc
     return LambdaLR(optimizer, lambda step: cycle((step + 1) / (n_steps + 1)))
 
 
-def print_epoch(history: list[dict[str, float]], n_epochs: int) -> None:
+def print_epoch(history: list[Values], n_epochs: int) -> None:
     """Print one line for a person who watches."""
     row = history[-1]
     validation = f"  validation {row['val_loss']:.3f}" if "val_loss" in row else ""
@@ -279,7 +275,7 @@ def fit(
     Source: section IV-D.
     """
     n_steps = n_epochs * len(batches(train, recipe.batch_size))
-    parts = _set_up(model, data.device, recipe, n_steps=n_steps)
+    parts = _set_up(model, data.device, recipe, n_steps)
     optimizer, judged = parts["optimizer"], parts["average"].module if "average" in parts else model
     progress = load_checkpoint(checkpoint, parts)
     for epoch in range(len(progress.history), n_epochs):
@@ -307,9 +303,7 @@ def fit(
     return progress
 
 
-def _set_up(
-    model: nn.Module, device: torch.device, recipe: Recipe, *, n_steps: int
-) -> dict[str, Any]:
+def _set_up(model: nn.Module, device: torch.device, recipe: Recipe, n_steps: int) -> dict[str, Any]:
     """Return what a fit carries from step to step and a checkpoint keeps.
 
     After each step of the optimiser the schedule moves on, where it goes by steps, and the moving
@@ -330,16 +324,14 @@ def _set_up(
 
 
 def _refuse_divergence(row: Mapping[str, float]) -> None:
-    if all(math.isfinite(value) for value in row.values()):
-        return
     terms = ", ".join(f"{name} = {value:.3g}" for name, value in row.items() if name != "epoch")
-    raise InputError(f"training diverged in epoch {row['epoch']} ({terms}): use a smaller lr")
+    if not all(map(math.isfinite, row.values())):
+        raise InputError(f"training diverged in epoch {row['epoch']} ({terms}): use a smaller lr")
 
 
 def save_checkpoint(path: Path, parts: Mapping[str, Any], progress: Progress) -> None:
     """Write the state after an epoch, so that the file is the old one or the whole new one."""
-    state = {name: part.state_dict() for name, part in parts.items()}
-    state |= {"history": progress.history, "best": progress.best}
+    state = {name: part.state_dict() for name, part in parts.items()} | vars(progress)
     with replacing(path) as partial:
         torch.save(state, partial)
 
