@@ -1,6 +1,6 @@
 """Training batches varied, as pure functions of a batch and of what is drawn for it.
 
-Spectrograms are a mapping of name to (B, 1, F, T) in dB, all with one T; targets are (B,) class
+ByName are a mapping of name to (B, 1, F, T) in dB, all with one T; targets are (B,) class
 indices, or (B, K) in [0, 1] with NaN where not annotated. Draws are (4, B), uniform in [0, 1): up
 to four numbers per clip, of which an operation takes the first ones.
 """
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from scipy.special import betaincinv
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from fusionkd_lib.errors import InputError
@@ -19,19 +19,19 @@ LEVEL_REACH = 6.0  # dB
 MASK_SHARE = 1 / 8  # of the bins and of the frames, at most
 MIXUP_ALPHA = 0.3
 
-Spectrograms = Mapping[str, Tensor]
+ByName = Mapping[str, Tensor]
 
 
 def augment(
     kinds: Sequence[str],
-    spectrograms: Spectrograms,
+    spectrograms: ByName,
     targets: Tensor,
     *,
     n_classes: int,
-    generator: torch.Generator,
+    generator: Generator,
     views: str = "same",
     alpha: float = MIXUP_ALPHA,
-) -> tuple[Spectrograms, Tensor]:
+) -> tuple[ByName, Tensor]:
     """Vary a batch in the chosen ways, one after the other in the order of `OPERATIONS`, then mix.
 
     Parameters
@@ -57,11 +57,8 @@ def augment(
         If a kind or ``views`` is none of those above.
     """
     if not {*kinds} <= {*OPERATIONS, "mixup"} or views not in ("same", "own"):
-        allowed = ", ".join(OPERATIONS)
-        raise InputError(
-            f"augmentation = {kinds!r}, views = {views!r}: it is a list of {allowed} and mixup, "
-            "and views is same or own"
-        )
+        allowed = f"a list of {', '.join(OPERATIONS)} and mixup, and views is same or own"
+        raise InputError(f"augmentation = {kinds!r}, views = {views!r}: it is {allowed}")
     n_views = len(spectrograms) if views == "own" else 1
     for kind, operation in OPERATIONS.items():
         # Drawn also where it is not used: no kind's draws depend on which others are chosen.
@@ -124,13 +121,8 @@ def _inside(size: int, start: Tensor, length: Tensor) -> Tensor:
 
 
 def mixup(
-    spectrograms: Spectrograms,
-    targets: Tensor,
-    *,
-    n_classes: int,
-    generator: torch.Generator,
-    alpha: float = MIXUP_ALPHA,
-) -> tuple[Spectrograms, Tensor]:
+    spectrograms: ByName, targets: Tensor, *, n_classes: int, generator: Generator, alpha: float
+) -> tuple[ByName, Tensor]:
     """Mix each clip and its targets with another clip's, in shares of Beta(alpha, alpha).
 
     What is mixed is the networks' input, in dB. In a sum of powers the louder clip alone would be

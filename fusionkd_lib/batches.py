@@ -54,9 +54,8 @@ class Data:
 
     def _move(self, stored: np.ndarray) -> Tensor:
         # Part by part, so that a memory-mapped store does not become resident on the way.
-        whole = torch.empty(
-            stored.shape, dtype=torch.from_numpy(stored[:1].copy()).dtype, device=self.device
-        )
+        first = torch.from_numpy(stored[:1].copy())
+        whole = torch.empty(stored.shape, dtype=first.dtype, device=self.device)
         for rows in np.array_split(np.arange(len(stored)), -(-len(stored) // CLIPS_AT_ONCE)):
             whole[rows[0] : rows[-1] + 1] = self._cut(stored, rows)
         return whole
@@ -84,17 +83,20 @@ def chance_of(*, seed: int, epoch: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(drawn))
 
 
-def shares(parts: Sequence[np.ndarray], targets: np.ndarray) -> list[dict[str, float]]:
+def shares(parts: Sequence[Tensor]) -> list[dict[str, Tensor | float]]:
     """Return how much each part of a batch weighs in the batch's loss terms, by kind of term.
 
     A cross-entropy is a mean over what is annotated, a distillation loss one over clips: weighted
     so, the terms of the parts add up to those of the whole batch.
+
+    Parameters
+    ----------
+    parts
+        Targets (B,) or (B, K) of each part, as the loss sees them.
     """
-    counts = {
-        "ce": [int((~np.isnan(targets[rows])).sum()) for rows in parts],
-        "kd": [len(rows) for rows in parts],
-    }
+    annotated = [(~part.isnan()).sum() for part in parts]  # read nowhere: a device need not wait
+    total, n_clips = sum(annotated).clamp(min=1), sum(map(len, parts))
     return [
-        {kind: numbers[i] / max(sum(numbers), 1) for kind, numbers in counts.items()}
-        for i in range(len(parts))
+        {"ce": n / total, "kd": len(part) / n_clips}
+        for n, part in zip(annotated, parts, strict=True)
     ]

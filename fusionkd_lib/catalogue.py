@@ -80,29 +80,21 @@ class Dataset:
     lowest: Mapping[str, float] = field(default_factory=dict)
 
 
+def _keys(*same: str, **renamed: str) -> dict[str, str]:
+    """Return key -> argument of keys that have the argument's name, and of those that do not."""
+    return {key: key for key in same} | renamed
+
+
+_PLACE = "fusionkd_lib.representations"
+_MEL = _keys("n_fft", "n_mels", "fmin", "fmax")
+_CONSTANT_Q = _keys("bins_per_octave", cqt_bins="n_bins", cqt_fmin="fmin")
+_GAMMATONE = _keys("n_fft", "fmin", "fmax", gammatone_bands="n_bands")
 # Colours: Okabe and Ito's palette, which colour-blind readers can tell apart.
 REPRESENTATIONS = {
-    "stft": Representation(
-        "STFT", "#CC79A7", "fusionkd_lib.representations.stft:Stft", {"n_fft": "n_fft"}
-    ),
-    "logmel": Representation(
-        "Log-mel",
-        "#0072B2",
-        "fusionkd_lib.representations.stft:LogMel",
-        {"n_fft": "n_fft", "n_mels": "n_mels", "fmin": "fmin", "fmax": "fmax"},
-    ),
-    "cqt": Representation(
-        "CQT",
-        "#D55E00",
-        "fusionkd_lib.representations.constant_q:ConstantQ",
-        {"cqt_bins": "n_bins", "bins_per_octave": "bins_per_octave", "cqt_fmin": "fmin"},
-    ),
-    "gammatone": Representation(
-        "Gammatone",
-        "#009E73",
-        "fusionkd_lib.representations.stft:Gammatone",
-        {"n_fft": "n_fft", "gammatone_bands": "n_bands", "fmin": "fmin", "fmax": "fmax"},
-    ),
+    "stft": Representation("STFT", "#CC79A7", f"{_PLACE}.stft:Stft", _keys("n_fft")),
+    "logmel": Representation("Log-mel", "#0072B2", f"{_PLACE}.stft:LogMel", _MEL),
+    "cqt": Representation("CQT", "#D55E00", f"{_PLACE}.constant_q:ConstantQ", _CONSTANT_Q),
+    "gammatone": Representation("Gammatone", "#009E73", f"{_PLACE}.stft:Gammatone", _GAMMATONE),
 }
 
 TRUNKS = {
@@ -112,40 +104,23 @@ TRUNKS = {
     "squeezenet1_1": Trunk("fusionkd_lib.trunks:squeezenet1_1", depth=13, widths=(1.0,)),
 }
 
-_SYNTHESISED = {"n_folds": "n_folds", "duration": "duration", "data_seed": "seed"}
+_MADE = "fusionkd_lib.datasets.urban_synth"
+_MADE_KEYS = _keys("n_folds", "duration", data_seed="seed")
 _LOWEST = {"sample_rate": 8000, "duration": 0.25}  # Hz and seconds
+_FOLDER_KEYS = _keys("allow_partial", data_status="status")
+_SONYC_KEYS = _FOLDER_KEYS | _keys("level", "labels", "coarse_labels")
 DATASETS = {
     "urban_synth": Dataset(
-        "urban synth",
-        "fusionkd_lib.datasets.urban_synth:clips",
-        {"clips_per_class": "clips_per_class", **_SYNTHESISED},
-        lowest=_LOWEST,
+        "urban synth", f"{_MADE}:clips", _keys("clips_per_class") | _MADE_KEYS, lowest=_LOWEST
     ),
     "urban_synth_scenes": Dataset(
-        "urban synth scenes",
-        "fusionkd_lib.datasets.urban_synth:scenes",
-        {"n_scenes": "n_scenes", **_SYNTHESISED},
-        lowest=_LOWEST,
+        "urban synth scenes", f"{_MADE}:scenes", _keys("n_scenes") | _MADE_KEYS, lowest=_LOWEST
     ),
     "urbansound8k": Dataset(
-        "UrbanSound8K",
-        "fusionkd_lib.datasets.urbansound8k:clips",
-        {"allow_partial": "allow_partial", "data_status": "status"},
-        n_folds=10,
-        folder="UrbanSound8K",
+        "UrbanSound8K", "fusionkd_lib.datasets.urbansound8k:clips", _FOLDER_KEYS, 10, "UrbanSound8K"
     ),
     "sonyc_ust": Dataset(
-        "SONYC-UST",
-        "fusionkd_lib.datasets.sonyc_ust:clips",
-        {
-            "allow_partial": "allow_partial",
-            "data_status": "status",
-            "level": "level",
-            "labels": "labels",
-            "coarse_labels": "coarse_labels",
-        },
-        n_folds=1,
-        folder="SONYC-UST",
+        "SONYC-UST", "fusionkd_lib.datasets.sonyc_ust:clips", _SONYC_KEYS, 1, "SONYC-UST"
     ),
 }
 

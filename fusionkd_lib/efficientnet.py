@@ -46,9 +46,8 @@ def efficientnet_lite0_features() -> nn.Sequential:
     layers[0][0].padding_mode = "replicate"
     n_channels = 32
     for expansion, width, n_blocks, stride, kernel_size in STAGES:
-        for i in range(n_blocks):
-            first = {"stride": stride} if i == 0 else {}
-            layers.append(InvertedResidual(n_channels, width, expansion, kernel_size, **first))
+        for step in (stride, *[1] * (n_blocks - 1)):
+            layers += [InvertedResidual(n_channels, width, expansion, kernel_size, stride=step)]
             n_channels = width
     return nn.Sequential(*layers, _convolution(n_channels, N_CHANNELS, 1))
 
@@ -79,13 +78,10 @@ class InvertedResidual(nn.Module):
 def _convolution(
     n_inputs: int, n_outputs: int, kernel_size: int, *, stride: int = 1, groups: int = 1
 ) -> nn.Sequential:
-    padding = kernel_size // 2
-    return nn.Sequential(
-        nn.Conv2d(n_inputs, n_outputs, kernel_size, stride, padding, groups=groups, bias=False),
-        # TensorFlow's eps, but PyTorch's momentum: theirs averages over 100 steps, and we have few.
-        nn.BatchNorm2d(n_outputs, eps=1e-3),
-        nn.ReLU6(),
-    )
+    shape = {"kernel_size": kernel_size, "stride": stride, "padding": kernel_size // 2}
+    convolution = nn.Conv2d(n_inputs, n_outputs, **shape, groups=groups, bias=False)
+    # TensorFlow's eps, but PyTorch's momentum: theirs averages over 100 steps, and we have few.
+    return nn.Sequential(convolution, nn.BatchNorm2d(n_outputs, eps=1e-3), nn.ReLU6())
 
 
 def load_imagenet(features: nn.Sequential, path: Path | None = None) -> None:

@@ -12,6 +12,7 @@ import mmap
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from typing import Any
 import numpy as np
 import torch
 from filelock import FileLock
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 from tqdm import tqdm
 
 from fusionkd_lib import representations
@@ -29,6 +31,8 @@ from fusionkd_lib.errors import InputError
 from fusionkd_lib.storage import digest, file_digest, write_text
 
 CLIPS_AT_ONCE = 32
+# Faults that pass, or that rights mend: the store itself is good.
+PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES)
 
 # Representation -> its settings, as `representations.build` takes them.
 Settings = Mapping[str, Mapping[str, Any]]
@@ -90,32 +94,23 @@ def fingerprint(clips: Clips, *, cache: Path) -> str:
 def _sound_digests(clips: Clips, cache: Path) -> list[str]:
     if clips.recipe:
         return [clips.recipe, *clips.table["clip"]]
-    known = _known_digests(cache)
-    digests = []
+    known, digests = {}, []
+    with suppress(FileNotFoundError, ValueError, TypeError):  # a damaged cache is made again
+        known |= json.loads(cache.read_text(encoding="utf-8"))
     for path in clips.table["path"]:
         status = os.stat(path)
-        stamp = [status.st_size, status.st_mtime_ns]
-        if known.get(str(path), [None])[:2] != stamp:
-            known[str(path)] = [*stamp, file_digest(path)]
-        digests.append(known[str(path)][2])
+        stamp = f"{path} {status.st_size} {status.st_mtime_ns}"
+        if stamp not in known:
+            known[stamp] = file_digest(path)
+        digests.append(known[stamp])
     write_text(cache, json.dumps(known))
     return digests
-
-
-def _known_digests(cache: Path) -> dict[str, list]:
-    """Return what the cache holds; nothing of a damaged one, since it can be made again."""
-    try:
-        return dict(json.loads(cache.read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError, TypeError):
-        return {}
 
 
 def build_representations(settings: Settings, clip_format: ClipFormat) -> dict[str, nn.Module]:
     """Build the modules, waveform (B, N) -> (B, 1, F, T), by name."""
     timing = {"sample_rate": clip_format.sample_rate, "hop_length": clip_format.hop_length}
-    return {
-        name: representations.build(name, **timing, **chosen) for name, chosen in settings.items()
-    }
+    return {name: representations.build(name, **timing, **own) for name, own in settings.items()}
 
 
 def load_spectrograms(
@@ -142,39 +137,31 @@ def load_spectrograms(
     """
     sounds = digest(_sound_digests(clips, root / "digests.json"))
     folders = {
-        name: root / f"{name}-{digest([sounds, asdict(clip_format), dict(chosen)])}"
-        for name, chosen in settings.items()
+        name: root / f"{name}-{digest([sounds, asdict(clip_format), dict(own)])}"
+        for name, own in settings.items()
     }
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / f"{sounds}.lock"):
-        missing = {name: settings[name] for name, folder in folders.items() if not folder.is_dir()}
+        missing = {name: settings[name] for name in settings if not folders[name].is_dir()}
         if missing:
-            _fill({name: folders[name] for name in missing}, clips, missing, clip_format)
-    return {
-        name: _open(folder / "spectrograms.npy", n_clips=len(clips))
-        for name, folder in folders.items()
-    }
+            _fill(folders, clips, missing, clip_format)
+    return {name: _open(folder, len(clips)) for name, folder in folders.items()}
 
 
-def _open(path: Path, *, n_clips: int) -> np.ndarray:
+def _open(folder: Path, n_clips: int) -> np.ndarray:
+    path = folder / "spectrograms.npy"
     try:
         stored = np.load(path, mmap_mode="r", allow_pickle=False)
         if len(stored) != n_clips:
             raise ValueError(f"they are of {len(stored)} clips, not of {n_clips}")
         return stored
-    except OSError as error:
-        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES):
-            raise  # passes, or is mended by rights: the store itself is good
-        raise _damaged(path, error) from None
-    except (ValueError, EOFError) as error:
-        raise _damaged(path, error) from None
-
-
-def _damaged(path: Path, error: Exception) -> InputError:
-    return InputError(
-        f"{path}: the stored spectrograms cannot be read ({error}): delete the folder, and the "
-        "next run computes them again"
-    )
+    except (OSError, ValueError, EOFError) as error:
+        if getattr(error, "errno", None) in PASSING:
+            raise
+        raise InputError(
+            f"{path}: the stored spectrograms cannot be read ({error}): delete the folder, and the "
+            "next run computes them again"
+        ) from None
 
 
 def forget_pages(stored: np.ndarray) -> None:
@@ -191,20 +178,39 @@ def _fill(
     folders: Mapping[str, Path], clips: Clips, settings: Settings, clip_format: ClipFormat
 ) -> None:
     modules = build_representations(settings, clip_format)
-    dtype, n_frames = clip_format.store_dtype, clip_format.n_frames
-    stores = {
-        name: _Filling(folder, (len(clips), modules[name].n_bins, n_frames), dtype)
-        for name, folder in folders.items()
-    }
-    todo = np.flatnonzero(~np.all([store.done for store in stores.values()], axis=0))
+    partials = {name: folders[name].with_name(f"{folders[name].name}.partial") for name in modules}
+    stores = {}
+    for name, module in modules.items():
+        shape = (len(clips), module.n_bins, clip_format.n_frames)
+        stores[name] = _begun(partials[name], shape, clip_format.store_dtype)
+    todo = np.flatnonzero(~np.all([done for _, done in stores.values()], axis=0))
     chunks = [todo[i : i + CLIPS_AT_ONCE] for i in range(0, len(todo), CLIPS_AT_ONCE)]
     with ThreadPoolExecutor() as pool:
         for chunk in tqdm(chunks, desc="spectrograms", unit="chunk", disable=None):
             waveforms = list(pool.map(lambda i: clips.read(int(i), clip_format.sample_rate), chunk))
             for name, values in compute(modules, waveforms, clip_format).items():
-                stores[name].write(chunk, values)
-    for store in stores.values():
-        store.finish()
+                spectrograms, done = stores[name]
+                spectrograms[chunk] = values
+                # On the disk before it counts as done: a power cut may write pages in any order.
+                spectrograms.flush()
+                done[chunk] = True
+    for name, partial in partials.items():
+        (partial / "done.npy").unlink()
+        os.replace(partial, folders[name])
+
+
+def _begun(partial: Path, shape: tuple[int, int, int], dtype: str) -> tuple[np.ndarray, np.ndarray]:
+    """Open, or make, the spectrograms of a store that is being filled, and which are done."""
+    partial.mkdir(parents=True, exist_ok=True)
+    paths = partial / "spectrograms.npy", partial / "done.npy"
+    try:
+        for path in paths:  # reading refuses a cut file, where writing would fill it up with zeros
+            np.lib.format.open_memmap(path, mode="r")
+        return tuple(np.lib.format.open_memmap(path, mode="r+") for path in paths)
+    except (OSError, ValueError):  # not there yet, or killed while it was being made
+        # First what is done, so that nothing counts as done in spectrograms that are made anew.
+        done = _new_array(paths[1], shape[:1], np.dtype(bool))
+        return _new_array(paths[0], shape, np.dtype(dtype)), done
 
 
 def compute(
@@ -219,27 +225,18 @@ def compute(
     waveforms
         B waveforms (N,), each of its own length.
     """
-    n_samples = clip_format.n_samples
+    n_samples, n_frames = clip_format.n_samples, clip_format.n_frames
+    if clip_format.pad == "waveform":
+        batches = [np.stack([fit_length(waveform, n_samples) for waveform in waveforms])]
+    else:  # the paper pads the spectrogram of a short clip: each clip at its own length
+        batches = [waveform[None, :n_samples] for waveform in waveforms]
     with torch.inference_mode():
-        if clip_format.pad == "waveform":
-            batch = np.stack([fit_length(waveform, n_samples) for waveform in waveforms])
-            computed = representations.compute(modules, torch.from_numpy(batch))
-            return {name: values[:, 0].numpy() for name, values in computed.items()}
-        # The paper pads the spectrogram of a short clip, with zeros: each clip at its own length.
-        clips = [
-            representations.compute(modules, torch.from_numpy(waveform[None, :n_samples]))
-            for waveform in waveforms
-        ]
-        return {
-            name: np.stack(
-                [_pad_frames(clip[name][0, 0].numpy(), clip_format.n_frames) for clip in clips]
-            )
-            for name in modules
-        }
+        parts = [representations.compute(modules, torch.from_numpy(batch)) for batch in batches]
 
+    def padded(spectrograms: Tensor) -> Tensor:
+        return functional.pad(spectrograms[:, 0], (0, n_frames - spectrograms.shape[3]))
 
-def _pad_frames(spectrogram: np.ndarray, n_frames: int) -> np.ndarray:
-    return np.pad(spectrogram, ((0, 0), (0, n_frames - spectrogram.shape[1])))
+    return {name: torch.cat([padded(part[name]) for part in parts]).numpy() for name in modules}
 
 
 def _new_array(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -257,35 +254,3 @@ def _new_array(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarra
             f"{path}: no room for {mebibytes:,.1f} MiB of spectrograms ({error.strerror}): free "
             "space, or set FUSIONKD_OUTPUTS to a larger disk"
         ) from None
-
-
-class _Filling:
-    """A store that is being written; its folder gets its name when every clip is in it."""
-
-    def __init__(self, folder: Path, shape: tuple[int, int, int], dtype: str) -> None:
-        self.folder, self.partial = folder, folder.with_name(folder.name + ".partial")
-        self.partial.mkdir(parents=True, exist_ok=True)
-        self.spectrograms = self._array("spectrograms.npy", shape, np.dtype(dtype))
-        self.done = self._array("done.npy", shape[:1], np.dtype(bool))
-
-    def _array(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        path = self.partial / name
-        try:
-            # Reading refuses a cut file, where writing would fill it up with zeros.
-            np.lib.format.open_memmap(path, mode="r")
-            return np.lib.format.open_memmap(path, mode="r+")
-        except (OSError, ValueError):  # not there yet, or killed while it was being made
-            # What is made anew holds nothing yet.
-            (self.partial / "done.npy").unlink(missing_ok=True)
-            return _new_array(path, shape, dtype)
-
-    def write(self, indices: np.ndarray, values: np.ndarray) -> None:
-        self.spectrograms[indices] = values
-        # On the disk before it counts as done: a power cut may write pages in any order.
-        self.spectrograms.flush()
-        self.done[indices] = True
-
-    def finish(self) -> None:
-        self.spectrograms.flush()
-        (self.partial / "done.npy").unlink()
-        os.replace(self.partial, self.folder)

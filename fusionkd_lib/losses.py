@@ -5,7 +5,6 @@ task, and (B, K) in [0, 1], NaN where not annotated, for a multi-label one.
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fusionkd_lib.models import Output
+
+Terms = dict[str, Tensor]  # losses by name: `ce_` or `kd_`, and the classifier
 
 
 def classification_loss(logits: Tensor, targets: Tensor, *, multi_label: bool) -> Tensor:
@@ -110,9 +111,7 @@ class Distillation:
 PAPER = Distillation()
 
 
-def classification_terms(
-    output: Output, targets: Tensor, *, multi_label: bool
-) -> dict[str, Tensor]:
+def classification_terms(output: Output, targets: Tensor, *, multi_label: bool) -> Terms:
     """One cross-entropy per classifier: Eq. 1 of a branch, the sum of Eq. 3 of a fused network."""
     return {
         f"ce_{name}": classification_loss(logits, targets, multi_label=multi_label)
@@ -120,24 +119,17 @@ def classification_terms(
     }
 
 
-def distillation_terms(
-    output: Output, distillation: Distillation, *, multi_label: bool
-) -> dict[str, Tensor]:
+def distillation_terms(output: Output, distillation: Distillation, *, multi_label: bool) -> Terms:
     """One distillation loss per branch; their sum is L_KD (Eq. 2), and of one branch nothing."""
     teacher = output.logits.detach() if distillation.detach_teacher else output.logits
+    settings = {"kind": distillation.loss, "temperature": distillation.temperature}
     return {
-        f"kd_{name}": distillation_loss(
-            branch.logits,
-            teacher,
-            kind=distillation.loss,
-            temperature=distillation.temperature,
-            multi_label=multi_label,
-        )
+        f"kd_{name}": distillation_loss(branch.logits, teacher, multi_label=multi_label, **settings)
         for name, branch in output.branches.items()
     }
 
 
-def total_loss(terms: Mapping[str, Tensor], *, kd_weight: float = 0.0) -> Tensor:
+def total_loss(terms: Terms, *, kd_weight: float = 0.0) -> Tensor:
     """L = L_CE + lambda L_KD (Eq. 4), of terms named ``ce_...`` and ``kd_...``.
 
     >>> terms = {"ce_cqt": torch.tensor(1.0), "ce_fused": torch.tensor(2.0)}

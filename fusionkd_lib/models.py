@@ -60,14 +60,9 @@ class Normalise(nn.Module):
 
 def colour_stem() -> nn.Sequential:
     """Two 1x1 convolutions from 1 to 3 channels, as a trunk wants (Adapa 2019, the paper's [2])."""
-    stem = nn.Sequential(
-        nn.BatchNorm2d(1),
-        nn.Conv2d(1, 10, kernel_size=1),
-        nn.ReLU(),
-        nn.Conv2d(10, 3, kernel_size=1),
-        nn.ReLU(),
-    )
-    _turn_over(stem[3], dead_channels(stem))
+    first, second = nn.Conv2d(1, 10, kernel_size=1), nn.Conv2d(10, 3, kernel_size=1)
+    stem = nn.Sequential(nn.BatchNorm2d(1), first, nn.ReLU(), second, nn.ReLU())
+    _turn_over(second, dead_channels(stem))
     return stem
 
 
@@ -137,8 +132,7 @@ class Branch(nn.Module):
         initialise: bool = True,
     ) -> None:
         super().__init__()
-        self.name = name
-        self.normalise = normalise or Normalise()
+        self.name, self.normalise = name, normalise or Normalise()
         self.stem = colour_stem()
         origin = weights if initialise else "scratch"
         self.trunk, n_channels = build_trunk(trunk, width=width, weights=origin)
@@ -200,13 +194,10 @@ class FusionModule(nn.Module):
 def _mixing_layers(n_channels: int) -> nn.Sequential:
     # Depthwise and pointwise, as the trunks have it: a full 3x3 kernel over 2560 channels alone
     # would hold 59 million weights.
-    return nn.Sequential(
-        nn.Conv2d(n_channels, n_channels, 3, padding=1, groups=n_channels, bias=False),
-        nn.Conv2d(n_channels, n_channels, 1, bias=False),
-        nn.BatchNorm2d(n_channels),
-        nn.ReLU(),
-        nn.AvgPool2d(2, ceil_mode=True),
-    )
+    depthwise = nn.Conv2d(n_channels, n_channels, 3, padding=1, groups=n_channels, bias=False)
+    pointwise = nn.Conv2d(n_channels, n_channels, 1, bias=False)
+    after = nn.BatchNorm2d(n_channels), nn.ReLU(), nn.AvgPool2d(2, ceil_mode=True)
+    return nn.Sequential(depthwise, pointwise, *after)
 
 
 class FusionKD(nn.Module):
@@ -232,15 +223,13 @@ class FusionKD(nn.Module):
         return Output(FUSED, fused.logits, fused.feature_map, branches)
 
 
-def tap_channels(branch: Branch, *, n_bins: int = 64, n_frames: int = 64) -> int:
+@torch.no_grad()
+def tap_channels(branch: Branch) -> int:
     """Return C_j, the channel count of a branch's feature map M_j."""
     was_training = branch.training
-    branch.eval()
-    with torch.no_grad():
-        blank = {branch.name: torch.zeros(1, 1, n_bins, n_frames)}
-        n_channels = branch(blank).feature_map.shape[1]
+    feature_map = branch.eval()({branch.name: torch.zeros(1, 1, 64, 64)}).feature_map
     branch.train(was_training)
-    return n_channels
+    return feature_map.shape[1]
 
 
 def n_parameters(network: nn.Module) -> int:

@@ -15,48 +15,22 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
 
 from fusionkd_lib.catalogue import DATASETS, REPRESENTATIONS, TRUNKS
 from fusionkd_lib.errors import InputError
-
-Positive = Annotated[int, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Share = Annotated[float, Field(gt=0, lt=1)]
+from fusionkd_lib.storage import read_yaml
 
 # In the order in which they are written down; `speed` says what each does.
-SHORTCUTS = (
-    "bfloat16",
-    "channels_last",
-    "fast_layers",
-    "float16_store",
-    "fused_optimizer",
-    "reuse_memory",
-    "store_on_device",
-)
+SHORTCUTS = ("bfloat16", "channels_last", "fast_layers", "float16_store", "fused_optimizer")
+SHORTCUTS += ("reuse_memory", "store_on_device")
 # In the order in which they are applied; `augmentation` says what each does.
 AUGMENTATIONS = ("shift", "crop", "level", "masks", "mixup")
 # What other people call a key, where the spelling is too far off to guess it.
-SYNONYMS = {
-    "learning_rate": "lr",
-    "sr": "sample_rate",
-    "root": "data_root",
-    "pair": "representations",
-}
+SYNONYMS = {"learning_rate": "lr", "sr": "sample_rate", "pair": "representations"}
 # Keys of earlier versions: those that are shortcuts now, and those that are gone.
-RENAMED = {name: name for name in SHORTCUTS} | {
-    "precision": "bfloat16",
-    "store_dtype": "float16_store",
-}
+RENAMED = {name: name for name in SHORTCUTS}
+RENAMED |= {"precision": "bfloat16", "store_dtype": "float16_store"}
 GONE = {"gammatone_method": "leave it out, since there is one method now"}
 # What pydantic found -> what is allowed, in the words of this project.
 ALLOWED = {
@@ -102,48 +76,43 @@ def _words(value: Any, allowed: Collection[str]) -> str:
     return f"use {one_of}{', '.join(map(repr, allowed))}{hint}"
 
 
-def _names(
-    key: str, value: Any, allowed: Collection[str], *, words: tuple[str, ...] = ("none",)
-) -> str | tuple[str, ...]:
-    """Return names in the order of those allowed, written as a list or as one; or ``"all"``."""
-    if isinstance(value, str) and choose(key, value, (*words, *allowed)) in words:
-        return () if value == "none" else value
-    listed = [value] if isinstance(value, str) else value
-    if not isinstance(listed, list | tuple):
-        raise InputError(not_allowed(key, value, "use none or a list of names"))
-    chosen = {choose(key, name, allowed) for name in listed}
-    return tuple(name for name in allowed if name in chosen)
+def _name_of(allowed: Collection[str]) -> BeforeValidator:
+    """Check that a value is one of those names."""
+    return BeforeValidator(lambda value, info: choose(info.field_name, value, allowed))
 
 
-def _shortcuts(value: Any) -> str | tuple[str, ...]:
-    return _names("shortcuts", value, SHORTCUTS, words=("none", "all"))
+def _names_of(allowed: Collection[str], *words: str) -> BeforeValidator:
+    """Take names in the order of those allowed, written as a list or as one; none; or a word."""
+
+    def check(value: Any, field: Any) -> str | tuple[str, ...]:
+        key = field.field_name
+        if isinstance(value, str) and choose(key, value, ("none", *words, *allowed)) in words:
+            return value
+        listed = [] if value == "none" else [value] if isinstance(value, str) else value
+        if not isinstance(listed, list | tuple):
+            raise InputError(not_allowed(key, value, "use none or a list of names"))
+        chosen = {choose(key, name, allowed) for name in listed}
+        return tuple(name for name in allowed if name in chosen)
+
+    return BeforeValidator(check)
 
 
-def _augmentation(value: Any) -> str | tuple[str, ...]:
-    return _names("augmentation", value, AUGMENTATIONS)
+Positive = Annotated[int, Field(gt=0)]
+AboveZero = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Several = Annotated[int, Field(ge=2)]
+Listed, NotEmpty = Field(strict=False), Field(min_length=1, strict=False)  # YAML has no tuples
+Folds = Annotated[tuple[Positive, ...], NotEmpty, AfterValidator(lambda x: tuple(sorted({*x})))]
+Representation = Annotated[str, _name_of(REPRESENTATIONS)]
 
 
-def _in_order(folds: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(sorted(set(folds)))
-
-
-def _one_of(key: str, allowed: Mapping[str, Any]) -> BeforeValidator:
-    return BeforeValidator(lambda value: choose(key, value, allowed))
-
-
-Representation = Annotated[str, _one_of("representations", REPRESENTATIONS)]
-Folds = Annotated[
-    tuple[Positive, ...], Field(min_length=1, strict=False), AfterValidator(_in_order)
-]
-
-
-class Params(BaseModel):
+class Params(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf_nan=False):
     """Everything that decides one run; unknown keys and wrong types are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
     # The clips
-    dataset: Annotated[str, _one_of("dataset", DATASETS)] = "urban_synth"
+    dataset: Annotated[str, _name_of(DATASETS)] = "urban_synth"
     data_root: str | None = None  # else $FUSIONKD_DATA/<data_folder>
     data_folder: str | None = None  # else the dataset's own name
     data_status: Literal["stand-in"] | None = None  # what a copy cannot say of itself
@@ -151,7 +120,7 @@ class Params(BaseModel):
     clips_per_class: Positive = 24  # urban_synth: in each fold
     n_scenes: Positive = 120  # urban_synth_scenes: in each fold
     n_folds: Annotated[int, Field(ge=3)] = 5  # urban synth
-    data_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0  # urban synth
+    data_seed: Seed = 0  # urban synth
     sample_rate: Annotated[int, Field(ge=2000)] = 44100
     duration: Annotated[float, Field(ge=0.05)] = 4.0
     pad: Literal["waveform", "spectrogram"] = "waveform"
@@ -168,66 +137,62 @@ class Params(BaseModel):
     coarse_labels: Literal["shipped", "recomputed"] = "shipped"
 
     # The representations
-    representations: Annotated[tuple[Representation, ...], Field(min_length=1, strict=False)] = (
-        "logmel",
-        "gammatone",
-    )
+    representations: Annotated[tuple[Representation, ...], NotEmpty] = ("logmel", "gammatone")
     n_fft: Annotated[int, Field(ge=16)] = 1024
     hop_length: Positive = 512
     n_mels: Positive = 128
     fmin: NotNegative = 20.0
-    fmax: Annotated[float, Field(gt=0)] | None = None  # else Nyquist
+    fmax: AboveZero | None = None  # else Nyquist
     cqt_bins: Positive = 84
     bins_per_octave: Positive = 12
-    cqt_fmin: Annotated[float, Field(gt=0)] = 32.703  # C1
+    cqt_fmin: AboveZero = 32.703  # C1
     gammatone_bands: Positive = 128
 
     # The networks
-    trunk: Annotated[str, _one_of("trunk", TRUNKS)] = "mobilenet_v2"
+    trunk: Annotated[str, _name_of(TRUNKS)] = "mobilenet_v2"
     width: Annotated[float, Field(gt=0, le=2)] = 1.0
     weights: Literal["scratch", "imagenet"] = "scratch"
-    head: Annotated[tuple[Positive, ...], Field(strict=False)] = (1280, 512)  # []: a linear one
+    head: Annotated[tuple[Positive, ...], Listed] = (1280, 512)  # []: a linear one
     tap: Annotated[int, Field(lt=0)] = -1  # the feature layer that is M_j, from the end
     fusion: Literal["gap", "conv"] = "gap"
 
     # The training
     epochs: Positive = 100
     joint_epochs: Positive | None = None  # else as many as epochs
-    batch_size: Annotated[int, Field(ge=2)] = 64
-    micro_batch: Annotated[int, Field(ge=2)] | None = None  # BatchNorm then sees micro-batches
-    lr: Annotated[float, Field(gt=0)] = 0.01
+    batch_size: Several = 64
+    micro_batch: Several | None = None  # BatchNorm then sees micro-batches
+    lr: AboveZero = 0.01
     lr_factor: Share = 0.1
     patience: Annotated[int, Field(ge=0)] = 5
     weight_decay: NotNegative = 0.0
     schedule: Literal["plateau", "one_cycle"] = "plateau"
     warm_up: Share = 0.1  # of one_cycle
     optimizer: Literal["amsgrad", "adamw"] = "amsgrad"
-    augmentation: Annotated[tuple[str, ...], BeforeValidator(_augmentation)] = ()
+    augmentation: Annotated[tuple[str, ...], _names_of(AUGMENTATIONS)] = ()
     views: Literal["same", "own"] = "same"  # of a clip's representations, as they are varied
-    mixup_alpha: Annotated[float, Field(gt=0)] = 0.3
+    mixup_alpha: AboveZero = 0.3
     ema_decay: Share | None = None  # else the weights of the last step are judged
     kd_weight: NotNegative = 0.01
     kd_loss: Literal["mse", "l2", "kl"] = "mse"
-    temperature: Annotated[float, Field(gt=0)] = 3.0  # of kl
+    temperature: AboveZero = 3.0  # of kl
     detach_teacher: bool = True
     ramp_epochs: Positive | None = None  # else the whole joint phase
     select: Literal["joint", "per_head", "last"] = "joint"  # which epoch is judged
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    seed: Seed = 0
 
     # The machine: what can change the last bits is part of the run
     device: str = "auto"
     threads: Positive = 2
-    shortcuts: Annotated[Literal["all"] | tuple[str, ...], BeforeValidator(_shortcuts)] = ()
+    shortcuts: Annotated[Literal["all"] | tuple[str, ...], _names_of(SHORTCUTS, "all")] = ()
 
     # The notebook: which branch chapter 03 trains; else the first
-    branch: Annotated[str, _one_of("branch", REPRESENTATIONS)] | None = None
+    branch: Representation | None = None
 
-    @model_validator(mode="after")
-    def _agree(self) -> "Params":
-        for key, way_out in _impossible(self):
+    def model_post_init(self, context: Any) -> None:
+        """Refuse values that do not go with others."""
+        for key, way_out in _conflicts(self):
             value = self.model_dump(mode="json", include={key})[key]
             raise InputError(not_allowed(key, value, way_out))
-        return self
 
     @property
     def pair(self) -> str:
@@ -239,18 +204,18 @@ class Params(BaseModel):
         return make_params({**self.model_dump(exclude_defaults=True), **changes})
 
 
-def _impossible(params: Params) -> Iterator[tuple[str, str]]:
+def _conflicts(params: Params) -> Iterator[tuple[str, str]]:
     """Yield keys that do not go with others, and the way out."""
     dataset, trunk = DATASETS[params.dataset], TRUNKS[params.trunk]
     n_folds = dataset.n_folds or params.n_folds
+    last_folds = {"fold": params.fold, "train_folds": max(params.train_folds or (1,))}
     if len(set(params.representations)) < len(params.representations):
         yield "representations", "use each name once"
     if params.branch is not None and params.branch not in params.representations:
         yield "branch", f"use one of {', '.join(params.representations)}"
-    if params.fold > n_folds:
-        yield "fold", f"{params.dataset} has folds 1 to {n_folds}"
-    if max(params.train_folds or (1,)) > n_folds:
-        yield "train_folds", f"{params.dataset} has folds 1 to {n_folds}"
+    for key, last in last_folds.items():
+        if last > n_folds:
+            yield key, f"{params.dataset} has folds 1 to {n_folds}"
     for key in ("data_status", "data_root", "data_folder"):
         if dataset.folder is None and getattr(params, key):
             yield key, f"leave it out, since {params.dataset} is synthesised"
@@ -307,7 +272,8 @@ def _sentence(problem: dict[str, Any]) -> str:
     if kind == "literal_error":
         words = re.findall("'([^']+)'", context["expected"])
         return not_allowed(key, value, _words(value, words))
-    hint = " (YAML reads 1e-3 as text: write 1.0e-3)" if _number_as_text(value) else ""
+    is_number = isinstance(value, str) and re.fullmatch(r"[-+]?[\d.]+[eE][-+]?\d+", value)
+    hint = " (YAML reads 1e-3 as text: write 1.0e-3)" if is_number else ""
     allowed = ALLOWED.get(kind, "another value").format(**context)
     return not_allowed(key, value, f"use {allowed}{hint}")
 
@@ -319,48 +285,6 @@ def _unknown(key: str) -> str:
         return f"'{key}' is a key of an earlier version: {GONE[key]}"
     near = difflib.get_close_matches(key, Params.model_fields, n=1) or [SYNONYMS.get(key)]
     return f"unknown key '{key}': " + (f"did you mean '{near[0]}'?" if near[0] else "leave it out")
-
-
-def _number_as_text(value: Any) -> bool:
-    try:
-        return isinstance(value, str) and "e" in value.lower() and float(value) is not None
-    except ValueError:
-        return False
-
-
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """Read a parameter file as a mapping, not yet validated.
-
-    Raises
-    ------
-    InputError
-        Where there is no such file, or it is no YAML mapping.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-        values, tree = yaml.safe_load(text), yaml.compose(text, Loader=yaml.SafeLoader)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # an encoding, a 13th month
-        line = getattr(getattr(error, "problem_mark", None), "line", None)
-        where = f" in line {line + 1}" if line is not None else ""
-        raise InputError(f"{path}: is not YAML{where}: write one key: value a line") from None
-    if not isinstance(values, dict):
-        raise InputError(f"{path}: holds no parameters: write one key: value a line")
-    _refuse_repetition(tree, path)
-    return values
-
-
-def _refuse_repetition(tree: yaml.MappingNode, path: str | Path) -> None:
-    """Refuse a key that stands twice in the file or in its grid: YAML would take the last."""
-    inner = [value for _, value in tree.value if isinstance(value, yaml.MappingNode)]
-    for mapping in (tree, *inner):
-        seen = set()
-        for key, _ in mapping.value:
-            if str(key.value) in seen:
-                line = key.start_mark.line + 1
-                raise InputError(f"{path}: '{key.value}' in line {line} stands twice: keep one")
-            seen.add(str(key.value))
 
 
 def load_params(path: str | Path) -> list[Params]:
@@ -375,14 +299,10 @@ def load_params(path: str | Path) -> list[Params]:
     grid = values.pop("grid", {})
     if not isinstance(grid, dict) or not all(isinstance(v, list) and v for v in grid.values()):
         raise InputError(f"{path}: grid = {grid!r} must give a list of values for each key")
-    twice = sorted(set(grid) & set(values))
-    if twice:
+    if twice := [key for key in grid if key in values]:
         raise InputError(f"{path}: '{twice[0]}' stands both alone and in the grid: keep one")
-    combinations = itertools.product(*grid.values())
-    return [
-        make_params({**values, **dict(zip(grid, combination, strict=True))}, source=str(path))
-        for combination in combinations
-    ]
+    cells = [dict(zip(grid, cell, strict=True)) for cell in itertools.product(*grid.values())]
+    return [make_params(values | cell, source=str(path)) for cell in cells]
 
 
 def notebook_params(namespace: Mapping[str, Any]) -> Params:
@@ -400,14 +320,8 @@ def notebook_params(namespace: Mapping[str, Any]) -> Params:
     InputError
         As `make_params`.
     """
-    injected = [
-        target.id
-        for cell in namespace.get("In", [])
-        if cell.startswith("# Parameters\n")
-        for statement in ast.parse(cell).body
-        if isinstance(statement, ast.Assign)
-        for target in statement.targets
-        if isinstance(target, ast.Name)
-    ]
+    cells = [cell for cell in namespace.get("In", []) if cell.startswith("# Parameters\n")]
+    nodes = [node for cell in cells for node in ast.walk(ast.parse(cell))]
+    injected = [node.id for node in nodes if isinstance(node, ast.Name)]
     names = [name for name in (*Params.model_fields, *injected) if name in namespace]
     return make_params({name: namespace[name] for name in names}, source="this notebook")

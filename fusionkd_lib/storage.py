@@ -1,4 +1,7 @@
-"""Hashing, atomic writing and locks: what keeps files whole whoever is interrupted."""
+"""Hashing, atomic writing, locks and the reading of YAML.
+
+Whoever is interrupted, a file is the old one or the whole new one.
+"""
 
 import hashlib
 import json
@@ -11,7 +14,10 @@ from pathlib import Path
 from threading import get_ident
 from typing import Any
 
+import yaml
 from filelock import FileLock, Timeout
+
+from fusionkd_lib.errors import InputError
 
 
 def digest(value: object) -> str:
@@ -81,3 +87,39 @@ def held(path: Path) -> Iterator[None]:
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain YAML, but a key may not stand twice in a mapping, where YAML would take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        known: dict[str, yaml.ScalarNode] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and known.setdefault(key.value, key) is not key:
+                where = f"{self.name}: '{key.value}' in line {key.start_mark.line + 1}"
+                raise InputError(f"{where} stands twice: keep one")
+        return super().construct_mapping(node, deep=deep)
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a file of parameters as a mapping, not yet validated.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, is no YAML mapping, or holds a key twice.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            values = yaml.load(file, _Loader)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except InputError:
+        raise
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # an encoding, a 13th month
+        line = getattr(getattr(error, "problem_mark", None), "line", None)
+        where = f" in line {line + 1}" if line is not None else ""
+        raise InputError(f"{path}: is not YAML{where}: write one key: value a line") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: holds no parameters: write one key: value a line")
+    return values

@@ -10,32 +10,29 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim import Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from fusionkd_lib import losses
 from fusionkd_lib.augmentation import augment
 from fusionkd_lib.batches import Data, batches, chance_of, shares, shuffled
 from fusionkd_lib.errors import InputError
-from fusionkd_lib.losses import (
-    PAPER,
-    Distillation,
-    classification_loss,
-    classification_terms,
-    distillation_terms,
-    total_loss,
-)
 from fusionkd_lib.speed import autocast, set_up_model
 from fusionkd_lib.storage import replacing
 
-Report = Callable[[list[dict[str, float]], int], None]
+Values = dict[str, float]
+ByHead = dict[str, np.ndarray]
+Report = Callable[[list[Values], int], None]
 # Spectrograms by representation, targets, and the part's share of the batch by kind of term.
-Part = tuple[Mapping[str, Tensor], Tensor, Mapping[str, float]]
+Part = tuple[Mapping[str, Tensor], Tensor, Mapping[str, Tensor | float]]
 WHOLE = {"ce": 1.0, "kd": 1.0}
 
 
@@ -81,22 +78,24 @@ class Recipe:
     views: str = "same"
     mixup_alpha: float = 0.3
     ema_decay: float | None = None
-    distillation: Distillation = PAPER
+    distillation: losses.Distillation = losses.PAPER
     select: str = "joint"
     seed: int = 0
     shortcuts: tuple[str, ...] = ()
 
 
+PAPER = Recipe()
+
+
 def train_step(
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     parts: Iterable[Part],
     *,
     multi_label: bool = False,
-    distillation: Distillation = PAPER,
     kd_weight: float = 0.0,
-    shortcuts: tuple[str, ...] = (),
-) -> dict[str, Tensor]:
+    recipe: Recipe = PAPER,
+) -> losses.Terms:
     """Take one step down the gradient of Eq. 1 for a branch, of Eq. 4 for a fused network.
 
     Parameters
@@ -112,14 +111,14 @@ def train_step(
         The loss terms of the batch by name, and their total as ``loss``.
     """
     optimizer.zero_grad(set_to_none=True)
-    step: dict[str, Tensor] = {}
+    step: losses.Terms = {}
     for spectrograms, targets, share in parts:
-        with autocast(targets.device, shortcuts):
+        with autocast(targets.device, recipe.shortcuts):
             output = model(spectrograms)
-        terms = classification_terms(output, targets, multi_label=multi_label)  # Eq. 1 or 3
-        terms |= distillation_terms(output, distillation, multi_label=multi_label)  # Eq. 2
+        terms = losses.classification_terms(output, targets, multi_label=multi_label)  # Eq. 1 or 3
+        terms |= losses.distillation_terms(output, recipe.distillation, multi_label=multi_label)
         terms = {name: share[name[:2]] * term for name, term in terms.items()}
-        total = total_loss(terms, kd_weight=kd_weight)  # Eq. 4
+        total = losses.total_loss(terms, kd_weight=kd_weight)  # Eq. 4
         total.backward()
         for name, term in (terms | {"loss": total}).items():
             step[name] = step.get(name, 0.0) + term.detach()
@@ -129,62 +128,43 @@ def train_step(
 
 def train_epoch(
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     data: Data,
     rows: np.ndarray,
     *,
     epoch: int,
     kd_weight: float,
     recipe: Recipe,
-    after_step: Callable[[], None] = lambda: None,
-) -> dict[str, float]:
+) -> Values:
     """Train on every row once; return the mean of each loss term over the clips."""
     model.train()
     generator = chance_of(seed=recipe.seed, epoch=epoch)
-    sums: dict[str, Tensor] = {}
+    settings = {"multi_label": data.multi_label, "kd_weight": kd_weight, "recipe": recipe}
+    sums: losses.Terms = {}
     for batch in batches(shuffled(rows, seed=recipe.seed, epoch=epoch), recipe.batch_size):
-        step = train_step(
-            model,
-            optimizer,
-            _parts(data, batch, generator, recipe),
-            multi_label=data.multi_label,
-            distillation=recipe.distillation,
-            kd_weight=kd_weight,
-            shortcuts=recipe.shortcuts,
-        )
-        after_step()
+        step = train_step(model, optimizer, _parts(data, batch, generator, recipe), **settings)
         for name, term in step.items():
             # Summed where it is: to read a figure would wait for the device in every step.
             sums[name] = sums.get(name, 0.0) + term * len(batch)
     return {name: float(total) / len(rows) for name, total in sums.items()}
 
 
-def _parts(
-    data: Data, batch: np.ndarray, generator: torch.Generator, recipe: Recipe
-) -> Iterable[Part]:
-    cuts = batches(batch, recipe.micro_batch or recipe.batch_size)
-    for rows, share in zip(cuts, shares(cuts, data.targets), strict=True):
-        inputs, targets = data.batch(rows)
-        inputs, targets = augment(
-            recipe.augmentation,
-            inputs,
-            targets,
-            n_classes=data.n_classes,
-            generator=generator,
-            views=recipe.views,
-            alpha=recipe.mixup_alpha,
-        )
-        yield inputs, targets, share
+def _parts(data: Data, batch: np.ndarray, generator: torch.Generator, recipe: Recipe) -> list[Part]:
+    settings = {"generator": generator, "views": recipe.views, "alpha": recipe.mixup_alpha}
+    varied = [
+        augment(recipe.augmentation, *data.batch(rows), n_classes=data.n_classes, **settings)
+        for rows in batches(batch, recipe.micro_batch or recipe.batch_size)
+    ]
+    weights = shares([targets for _, targets in varied])
+    return [(*part, share) for part, share in zip(varied, weights, strict=True)]
 
 
 @torch.inference_mode()
-def predict(
-    model: nn.Module, data: Data, rows: np.ndarray, *, recipe: Recipe
-) -> dict[str, np.ndarray]:
-    """Return the logits (len(rows), K) of every classifier, in evaluation mode."""
+def predict(model: nn.Module, data: Data, rows: np.ndarray, *, recipe: Recipe) -> ByHead:
+    """Return the logits (n, K) of every classifier, in evaluation mode; nothing of no rows."""
     model.eval()
     logits: dict[str, list[Tensor]] = {}
-    for batch in batches(rows, recipe.micro_batch or recipe.batch_size):
+    for batch in batches(rows, recipe.micro_batch or recipe.batch_size) if len(rows) else ():
         inputs, _ = data.batch(batch)
         with autocast(data.device, recipe.shortcuts):
             output = model(inputs)
@@ -199,17 +179,12 @@ def probabilities(logits: np.ndarray, *, multi_label: bool) -> np.ndarray:
     return (torch.sigmoid(values) if multi_label else torch.softmax(values, dim=1)).numpy()
 
 
-def validation_losses(
-    model: nn.Module, data: Data, rows: np.ndarray, *, recipe: Recipe
-) -> dict[str, float]:
+def validation_losses(model: nn.Module, data: Data, rows: np.ndarray, *, recipe: Recipe) -> Values:
     """Return the classification loss of every classifier; their sum is Eq. 1 or Eq. 3."""
     targets = torch.from_numpy(data.targets[rows])
-    return {
-        name: float(
-            classification_loss(torch.from_numpy(logits), targets, multi_label=data.multi_label)
-        )
-        for name, logits in predict(model, data, rows, recipe=recipe).items()
-    }
+    loss = partial(losses.classification_loss, targets=targets, multi_label=data.multi_label)
+    logits = predict(model, data, rows, recipe=recipe)
+    return {name: loss(torch.from_numpy(x)).item() for name, x in logits.items()}
 
 
 @dataclass
@@ -219,7 +194,7 @@ class Progress:
     ``best`` has one entry ``"joint"``, or with ``select: per_head`` one per classifier.
     """
 
-    history: list[dict[str, float]] = field(default_factory=list)
+    history: list[Values] = field(default_factory=list)
     best: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def keep_best(self, criteria: Mapping[str, float], model: nn.Module) -> None:
@@ -230,16 +205,13 @@ class Progress:
                 self.best[name] = {"value": value, "epoch": len(self.history), "state": state}
 
 
-def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+def make_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
     """AMSGrad Adam (section IV-D), or AdamW (Loshchilov and Hutter 2019)."""
-    settings = {
-        "lr": recipe.lr,
-        "weight_decay": recipe.weight_decay,
-        "fused": "fused_optimizer" in recipe.shortcuts or None,
-    }
+    settings = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
+    settings["fused"] = "fused_optimizer" in recipe.shortcuts or None
     if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(model.parameters(), **settings)
-    return torch.optim.Adam(model.parameters(), amsgrad=True, **settings)
+        return AdamW(model.parameters(), **settings)
+    return Adam(model.parameters(), amsgrad=True, **settings)
 
 
 def one_cycle(progress: float, *, warm_up: float) -> float:
@@ -253,17 +225,16 @@ def one_cycle(progress: float, *, warm_up: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up)))
 
 
-def make_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, *, n_steps: int) -> LRScheduler:
+def make_schedule(optimizer: Optimizer, recipe: Recipe, *, n_steps: int) -> LRScheduler:
     """Return the schedule of the learning rate over that many steps."""
     if recipe.schedule == "plateau":
         return ReduceLROnPlateau(optimizer, factor=recipe.lr_factor, patience=recipe.patience)
+    cycle = partial(one_cycle, warm_up=recipe.warm_up)
     # The first step is not taken at a rate of 0, nor the last.
-    return LambdaLR(
-        optimizer, lambda step: one_cycle((step + 1) / (n_steps + 1), warm_up=recipe.warm_up)
-    )
+    return LambdaLR(optimizer, lambda step: cycle((step + 1) / (n_steps + 1)))
 
 
-def print_epoch(history: list[dict[str, float]], n_epochs: int) -> None:
+def print_epoch(history: list[Values], n_epochs: int) -> None:
     """Print one line for a person who watches."""
     row = history[-1]
     validation = f"  validation {row['val_loss']:.3f}" if "val_loss" in row else ""
@@ -304,99 +275,63 @@ def fit(
     Source: section IV-D.
     """
     n_steps = n_epochs * len(batches(train, recipe.batch_size))
-    state = _State(model, data.device, recipe, n_steps=n_steps)
-    progress = load_checkpoint(checkpoint, state.parts)
+    parts = _set_up(model, data.device, recipe, n_steps)
+    optimizer, judged = parts["optimizer"], parts["average"].module if "average" in parts else model
+    progress = load_checkpoint(checkpoint, parts)
     for epoch in range(len(progress.history), n_epochs):
-        started = time.perf_counter()
-        row: dict[str, float] = {"epoch": epoch + 1, "lr": state.optimizer.param_groups[0]["lr"]}
-        row["kd_weight"] = recipe.distillation.weight_at(epoch, n_epochs=n_epochs)
-        row |= train_epoch(
-            model,
-            state.optimizer,
-            data,
-            train,
-            epoch=epoch,
-            kd_weight=row["kd_weight"],
-            recipe=recipe,
-            after_step=state.after_step,
-        )
-        criteria = _validate(state.judged, data, validation, row, recipe)
+        started, lr = time.perf_counter(), optimizer.param_groups[0]["lr"]
+        kd_weight = recipe.distillation.weight_at(epoch, n_epochs=n_epochs)
+        row = {"epoch": epoch + 1, "lr": lr, "kd_weight": kd_weight}
+        settings = {"epoch": epoch, "kd_weight": kd_weight, "recipe": recipe}
+        row |= train_epoch(model, optimizer, data, train, **settings)
+        validated = validation_losses(judged, data, validation, recipe=recipe)
+        row |= {f"val_ce_{head}": loss for head, loss in validated.items()}
+        if validated:
+            row["val_loss"] = sum(validated.values())
         _refuse_divergence(row)
-        state.after_epoch(sum(criteria.values()))
+        criterion = row.get("val_loss", row["loss"])
+        if recipe.schedule == "plateau":
+            parts["schedule"].step(criterion)
         row["seconds"] = round(time.perf_counter() - started, 3)
         progress.history.append(row)
-        select = recipe.select if len(validation) else "last"
-        _keep(progress, criteria, state.judged, select=select)
-        save_checkpoint(checkpoint, state.parts, progress)
+        if recipe.select == "last" or not validated:
+            progress.best.clear()
+        by_head = validated if recipe.select == "per_head" else {}
+        progress.keep_best(by_head or {"joint": criterion}, judged)
+        save_checkpoint(checkpoint, parts, progress)
         report(progress.history, n_epochs)
     return progress
 
 
-class _State:
-    """What a fit carries from step to step: network, optimiser, schedule, moving average."""
+def _set_up(model: nn.Module, device: torch.device, recipe: Recipe, n_steps: int) -> dict[str, Any]:
+    """Return what a fit carries from step to step and a checkpoint keeps.
 
-    def __init__(
-        self, model: nn.Module, device: torch.device, recipe: Recipe, *, n_steps: int
-    ) -> None:
-        set_up_model(model, device, recipe.shortcuts)
-        self.model, self.judged, self.average = model, model, None
-        self.optimizer = make_optimizer(model, recipe)
-        self.schedule = make_schedule(self.optimizer, recipe, n_steps=n_steps)
-        self.by_step = recipe.schedule == "one_cycle"
-        if recipe.ema_decay is not None:
-            averaging = get_ema_multi_avg_fn(recipe.ema_decay)
-            self.average = AveragedModel(model, multi_avg_fn=averaging, use_buffers=True)
-            self.judged = self.average.module
-
-    @property
-    def parts(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
-        parts = {"model": self.model, "optimizer": self.optimizer, "schedule": self.schedule}
-        return parts | ({"average": self.average} if self.average else {})
-
-    def after_step(self) -> None:
-        if self.by_step:
-            self.schedule.step()
-        if self.average is not None:
-            self.average.update_parameters(self.model)
-
-    def after_epoch(self, criterion: float) -> None:
-        if not self.by_step:
-            self.schedule.step(criterion)
-
-
-def _validate(
-    model: nn.Module, data: Data, rows: np.ndarray, row: dict[str, float], recipe: Recipe
-) -> dict[str, float]:
-    """Add the validation losses to an epoch's row; return what drives schedule and selection."""
-    if not len(rows):
-        return {"joint": row["loss"]}
-    criteria = validation_losses(model, data, rows, recipe=recipe)
-    row |= {f"val_ce_{name}": value for name, value in criteria.items()}
-    row["val_loss"] = sum(criteria.values())
-    return criteria
-
-
-def _keep(
-    progress: Progress, criteria: Mapping[str, float], model: nn.Module, *, select: str
-) -> None:
-    if select == "last":
-        progress.best.clear()
-    together = {"joint": sum(criteria.values())}
-    progress.keep_best(criteria if select == "per_head" else together, model)
+    After each step of the optimiser the schedule moves on, where it goes by steps, and the moving
+    average follows.
+    """
+    set_up_model(model, device, recipe.shortcuts)
+    optimizer = make_optimizer(model, recipe)
+    schedule = make_schedule(optimizer, recipe, n_steps=n_steps)
+    parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
+    if recipe.schedule == "one_cycle":
+        optimizer.register_step_post_hook(lambda *_: schedule.step())
+    if recipe.ema_decay is not None:
+        averaging = get_ema_multi_avg_fn(recipe.ema_decay)
+        average = AveragedModel(model, multi_avg_fn=averaging, use_buffers=True)
+        optimizer.register_step_post_hook(lambda *_: average.update_parameters(model))
+        parts["average"] = average
+    return parts
 
 
 def _refuse_divergence(row: Mapping[str, float]) -> None:
-    if all(math.isfinite(value) for value in row.values()):
-        return
     terms = ", ".join(f"{name} = {value:.3g}" for name, value in row.items() if name != "epoch")
-    raise InputError(f"training diverged in epoch {row['epoch']} ({terms}): use a smaller lr")
+    if not all(map(math.isfinite, row.values())):
+        raise InputError(f"training diverged in epoch {row['epoch']} ({terms}): use a smaller lr")
 
 
 def save_checkpoint(path: Path, parts: Mapping[str, Any], progress: Progress) -> None:
     """Write the state after an epoch, so that the file is the old one or the whole new one."""
-    state = {name: part.state_dict() for name, part in parts.items()}
-    state |= {"history": progress.history, "best": progress.best}
+    state = {name: part.state_dict() for name, part in parts.items()} | vars(progress)
     with replacing(path) as partial:
         torch.save(state, partial)
 

@@ -13,8 +13,6 @@ from fusionkd_lib.catalogue import TRUNKS, load
 from fusionkd_lib.errors import InputError
 from fusionkd_lib.torchvision_import import classification_models
 
-SHUFFLENET_SIZES = {0.5: "x0_5", 1.0: "x1_0"}
-
 Trunk = tuple[nn.Sequential, int]
 
 
@@ -72,7 +70,7 @@ def efficientnet_lite0(*, width: float, pretrained: bool) -> Trunk:
 
 def shufflenet_v2(*, width: float, pretrained: bool) -> Trunk:
     """ShuffleNet V2 (Ma et al. 2018), at width 0.5 or 1."""
-    network = _network(f"shufflenet_v2_{SHUFFLENET_SIZES[width]}", pretrained)
+    network = _network(f"shufflenet_v2_x{width:.1f}".replace(".", "_"), pretrained)
     stages = "conv1", "maxpool", "stage2", "stage3", "stage4", "conv5"
     layers = nn.Sequential(*(getattr(network, stage) for stage in stages))
     return layers, network.fc.in_features

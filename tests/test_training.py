@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from fusionkd_lib import experiment, speed, training
+from fusionkd_lib.augmentation import augment
 from fusionkd_lib.batches import Data, batches, chance_of, shares, shuffled
 from fusionkd_lib.datasets.splits import make_split
 from fusionkd_lib.errors import InputError
@@ -599,15 +600,42 @@ def test_parts_with_tags_that_were_not_annotated_have_the_whole_batchs_gradient(
 
 
 def test_a_part_weighs_in_cross_entropy_by_annotations_and_in_distillation_by_clips():
-    targets = np.array([[1, 0], [np.nan, 1], [np.nan, np.nan], [0, np.nan], [1, 1]])
-    parts = [np.array([0, 1]), np.array([2]), np.array([3, 4])]
-    assert shares(parts, targets) == [
+    nan = math.nan
+    parts = [
+        torch.tensor([[1.0, 0], [nan, 1]]),
+        torch.tensor([[nan, nan]]),
+        torch.tensor([[0.0, nan], [1, 1]]),
+    ]
+    assert shares(parts) == [
         {"ce": 3 / 6, "kd": 2 / 5},
         {"ce": 0, "kd": 1 / 5},
         {"ce": 3 / 6, "kd": 2 / 5},
     ]
-    assert shares(parts, np.arange(5)) == [{"ce": n / 5, "kd": n / 5} for n in (2, 1, 2)]
-    assert shares(parts[:1], np.full((2, 2), np.nan)) == [{"ce": 0, "kd": 1}]
+    indices = torch.arange(5).split(2)
+    assert shares(indices) == [{"ce": n / 5, "kd": n / 5} for n in (2, 2, 1)]
+    assert shares([torch.full((2, 2), nan)]) == [{"ce": 0, "kd": 1}]
+
+
+def test_tags_that_mixup_left_without_annotation_do_not_weigh(recipe):
+    # Each clip lacks one of three tags, so that a mixed clip lacks one or two.
+    data, model, rows, seen = toy(multi_label=True), Pair(), np.arange(12), []
+    data.targets[rows, rows % K] = np.nan
+    model.register_forward_hook(lambda _, inputs, output: seen.append((inputs[0], output)))
+    settings = {"augmentation": ("mixup",), "mixup_alpha": 5.0, "batch_size": 12, "micro_batch": 5}
+    recipe = replace(recipe, **settings)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    row = train_epoch(model, optimizer, data, rows, epoch=0, kd_weight=0.0, recipe=recipe)
+    order, generator = shuffled(rows, seed=0, epoch=0), chance_of(seed=0, epoch=0)
+    losses, counts = [], []
+    for part, (inputs, output) in zip(batches(order, 5), seen, strict=True):
+        plain = data.batch(part)
+        mixed, targets = augment(("mixup",), *plain, n_classes=K, generator=generator, alpha=5.0)
+        torch.testing.assert_close(mixed, inputs, rtol=0, atol=0)
+        known = ~targets.isnan()
+        losses += [F.binary_cross_entropy_with_logits(output.logits[known], targets[known]).item()]
+        counts += [int(known.sum())]
+    assert sum(counts) < 24
+    assert row["ce_fused"] == pytest.approx(np.average(losses, weights=counts))
 
 
 def test_the_losses_told_are_means_over_clips_whatever_the_batches(recipe):
