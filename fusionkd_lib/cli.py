@@ -221,10 +221,7 @@ def score_sonyc_ust(
     from fusionkd_lib.datasets.sonyc_labels import read_annotations, read_taxonomy
 
     figures = evaluate_sonyc(
-        read_predictions(predictions),
-        read_annotations(annotations),
-        read_taxonomy(taxonomy),
-        level,
+        read_predictions(predictions), read_annotations(annotations), read_taxonomy(taxonomy), level
     )
     if as_json:
         click.echo(json.dumps(figures, indent=1))
