@@ -4,35 +4,31 @@ Exit status: 0 done, 1 something handed in cannot be used (one sentence, no trac
 130 stopped by Ctrl-C.
 """
 
-from __future__ import annotations
-
 import errno
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from fusionkd_lib.catalogue import DATASETS
 from fusionkd_lib.errors import InputError, Stopped
 
-if TYPE_CHECKING:
-    from fusionkd_lib.engine.batch import Outcome
-    from fusionkd_lib.engine.graph import Graph
-    from fusionkd_lib.records import Record
-
-FILE = click.Path(exists=True, dir_okay=False)
+FILE, PATH = click.Path(exists=True, dir_okay=False), click.Path(path_type=Path)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print plain data.")
+RUNS = click.option("--runs", type=PATH, help="Folder of runs; else this book's.")
+DATA_HELP = "Folder of the dataset; else its own in $FUSIONKD_DATA."
+ROOT = click.option("--root", type=PATH, help=DATA_HELP)
 
 
 class Commands(click.Group):
-    """A group whose commands turn the user's errors into one sentence and exit status 1."""
+    """A group whose commands return an exit status; the user's error is one sentence and 1."""
 
     def invoke(self, ctx: click.Context) -> None:
         """Run the command that was asked for."""
         try:
-            super().invoke(ctx)
+            ctx.exit(super().invoke(ctx) or 0)
         except InputError as error:
             raise click.ClickException(str(error)) from None
         except Stopped as stop:
@@ -50,7 +46,7 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, required=True, type=PATH)
 @click.option("--dry-run", is_flag=True, help="Print what would run, and run nothing.")
 @click.option("--force", is_flag=True, help="Do again what is done.")
 @click.option("--scheduler", metavar="ADDRESS", help="Dask cluster to use; else this machine.")
@@ -71,39 +67,37 @@ def run(
     Ctrl-C once stops after the epoch in progress, twice at once; the same command goes on.
     """
     from fusionkd_lib import engine
-    from fusionkd_lib.engine import graph as graphs
+    from fusionkd_lib.engine.graph import forget, unfinished
 
     if any(tls.values()) and not (scheduler or "").startswith("tls://"):
         raise click.UsageError("--tls-ca, --tls-cert and --tls-key need --scheduler tls://...")
     graph = _plan(files)
     if dry_run:
-        _print_plan(graph)
-        return
+        return _print_plan(graph)
     if force:
-        graphs.forget(graph)
-    if not graphs.unfinished(graph):
-        click.echo(f"All {len(graph)} nodes are done; --force does them again")
-        return
+        forget(graph)
+    if not unfinished(graph):
+        return click.echo(f"All {len(graph)} nodes are done; --force does them again")
     outcomes = engine.execute(graph, scheduler=scheduler, tls=tls, workers=workers)
-    _report(list(outcomes.values()))
+    return _report(list(outcomes.values()))
 
 
-def _plan(files: Iterable[Path]) -> Graph:
+def _plan(files: Iterable[Path]) -> Mapping:
     """Return the graph of what parameter files describe; an error names the file it is in."""
-    from fusionkd_lib.engine import graph
+    from fusionkd_lib.engine.graph import plan
     from fusionkd_lib.params import load_params
 
     settings = []
     for file in files:
         settings += (found := load_params(file))
         try:
-            graph.check(found)
+            plan(found)
         except InputError as error:
             raise InputError(f"{file}: {error}") from None
-    return graph.plan(settings)
+    return plan(settings)
 
 
-def _print_plan(graph: Graph) -> None:
+def _print_plan(graph: Mapping) -> None:
     """Say what would run, and what cannot run yet because its clips cannot be read."""
     from fusionkd_lib.engine.graph import describe, unfinished
     from fusionkd_lib.experiment import clips_of
@@ -119,87 +113,76 @@ def _print_plan(graph: Graph) -> None:
             click.echo(f"cannot run yet: {node.name}: {error}")
 
 
-def _report(outcomes: list[Outcome]) -> None:
+def _report(outcomes: list) -> None:
     """Say what failed and where, or that the user stopped it, unless everything is done."""
-    n_done = sum(outcome.status == "done" for outcome in outcomes)
-    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
-    lines = "".join(f"\n  {outcome.name}: {outcome.message}" for outcome in failed)
-    if any(outcome.status == "stopped" for outcome in outcomes):
-        raise Stopped(
-            f"Stopped with {n_done} of {len(outcomes)} done; the same command goes on{lines}"
-        )
+    statuses, n = [one.status for one in outcomes], len(outcomes)
+    n_done, n_failed = statuses.count("done"), statuses.count("failed")
+    failed = "".join(f"\n  {one.name}: {one.message}" for one in outcomes if one.status == "failed")
+    if "stopped" in statuses:
+        raise Stopped(f"Stopped with {n_done} of {n} done; the same command goes on{failed}")
     if failed:
-        n_left = len(outcomes) - n_done - len(failed)
-        raise click.ClickException(
-            f"{len(failed)} of {len(outcomes)} failed, {n_left} did not run; the same command goes "
-            f"on with these alone{lines}"
-        )
+        told = f"{n_failed} of {n} failed, {n - n_done - n_failed} did not run"
+        told += f"; the same command goes on with these alone{failed}"
+        raise click.ClickException(told)
 
 
 @main.command()
-@click.option("--json", "as_json", is_flag=True, help="Print plain data.")
-@click.option("--runs", type=click.Path(path_type=Path), help="Folder of runs; else this book's.")
-@click.pass_context
-def table(context: click.Context, as_json: bool, runs: Path | None) -> None:
+@JSON
+@RUNS
+def table(as_json: bool, runs: Path | None) -> int:
     """Print Tables I to III over the finished runs; exit status 1 where one is damaged."""
     from fusionkd_lib import tables
 
-    records, root = _records(context, runs)
+    records, root, status = _records(runs)
     found = tables.collect(records)
     if not found:
-        raise InputError(f"{root} holds no finished pair: try fusionkd run params/quick/*.yaml")
-    if as_json:
-        click.echo(json.dumps([t.to_dict() for t in found], indent=1))
-    else:
-        click.echo("\n\n".join(t.to_markdown() for t in found))
+        raise InputError(f"{root}: holds no finished pair: try fusionkd run params/quick/*.yaml")
+    text = "\n\n".join(one.to_markdown() for one in found)
+    click.echo(json.dumps([one.to_dict() for one in found], indent=1) if as_json else text)
+    return status
 
 
-def _records(context: click.Context, runs: Path | None) -> tuple[list[Record], Path]:
-    """Return the records to use and their folder; name those that are damaged, and exit with 1."""
+def _records(root: Path | None) -> tuple[list, Path, int]:
+    """Return the records of a folder, it, and 1 where some are damaged, named on stderr, else 0."""
     from fusionkd_lib.runs import find_records, runs_root
 
-    records, faults = find_records(runs or runs_root())
+    records, faults = find_records(root := root or runs_root())
     for fault in faults:
         click.echo(f"Error: {fault}", err=True)
-    if faults:
-        context.call_on_close(lambda: context.exit(1))
-    return records, runs or runs_root()
+    return records, root, 1 if faults else 0
 
 
 @main.command()
 @click.argument("title")
 @click.argument("classifier")
-@click.option("--runs", type=click.Path(path_type=Path), help="Folder of runs; else this book's.")
-@click.pass_context
-def trace(context: click.Context, title: str, classifier: str, runs: Path | None) -> None:
+@RUNS
+def trace(title: str, classifier: str, runs: Path | None) -> int:
     """Print where a number comes from: fusionkd trace "Table I" "Log-mel (KD)"."""
     from fusionkd_lib import tables
 
-    records, _ = _records(context, runs)
+    records, _, status = _records(runs)
     chain = tables.trace_row(tables.collect(records), records, title, classifier)
     click.echo(json.dumps(chain, indent=1))
+    return status
 
 
 @main.command()
 @click.argument("run")
-@click.argument("audio", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("audio", nargs=-1, required=True, type=PATH)
 @click.option("--head", help="A branch of the run, or fused; else the run's own classifier.")
 @click.option("--windows", is_flag=True, help="Tell the scores of each window too.")
-@click.pass_context
-def tag(
-    context: click.Context, run: str, audio: tuple[Path, ...], head: str | None, windows: bool
-) -> None:
-    """Tag AUDIO files with a trained RUN, a folder or a name: one JSON object a line."""
+def tag(run: str, audio: tuple[Path, ...], head: str | None, windows: bool) -> int:
+    """Tag AUDIO files with a trained RUN, a folder or a name: one JSON object per line."""
     from fusionkd_lib.tagging import load_tagger, tag_file
 
-    tagger, all_tagged = load_tagger(run, head), True
+    tagger, status = load_tagger(run, head), 0
     for path in audio:
         try:
             click.echo(json.dumps(tag_file(tagger, path, windows=windows), ensure_ascii=False))
         except InputError as error:
             click.echo(f"Error: {error}", err=True)
-            all_tagged = False
-    context.exit(0 if all_tagged else 1)
+            status = 1
+    return status
 
 
 @main.group()
@@ -208,11 +191,11 @@ def score() -> None:
 
 
 @score.command("sonyc-ust")
-@click.option("--predictions", required=True, type=click.Path(path_type=Path))
-@click.option("--annotations", required=True, type=click.Path(path_type=Path))
-@click.option("--taxonomy", required=True, type=click.Path(path_type=Path))
+@click.option("--predictions", required=True, type=PATH)
+@click.option("--annotations", required=True, type=PATH)
+@click.option("--taxonomy", required=True, type=PATH)
 @click.option("--level", required=True, type=click.Choice(["coarse", "fine"]))
-@click.option("--json", "as_json", is_flag=True, help="Print plain data.")
+@JSON
 def score_sonyc_ust(
     predictions: Path, annotations: Path, taxonomy: Path, level: str, as_json: bool
 ) -> None:
@@ -220,15 +203,12 @@ def score_sonyc_ust(
     from fusionkd_lib.challenge import evaluate_sonyc, read_predictions
     from fusionkd_lib.datasets.sonyc_labels import read_annotations, read_taxonomy
 
-    figures = evaluate_sonyc(
-        read_predictions(predictions), read_annotations(annotations), read_taxonomy(taxonomy), level
-    )
-    if as_json:
-        click.echo(json.dumps(figures, indent=1))
-        return
-    averages = {f"{kind} AUPRC": figures[f"{kind}_auprc"] for kind in ("micro", "macro")}
-    for name, value in (averages | figures["per_category"]).items():
-        click.echo(f"{value:.4f}  {name}")
+    given = read_predictions(predictions), read_annotations(annotations), read_taxonomy(taxonomy)
+    scores = evaluate_sonyc(*given, level)
+    named = {f"{kind} AUPRC": scores[f"{kind}_auprc"] for kind in ("micro", "macro")}
+    named |= scores["per_category"]
+    text = "\n".join(f"{value:.4f}  {name}" for name, value in named.items())
+    click.echo(json.dumps(scores, indent=1) if as_json else text)
 
 
 @main.group()
@@ -248,15 +228,6 @@ ON_DISK = [name.replace("_", "-") for name, entry in DATASETS.items() if entry.f
 DATASET = DatasetName(ON_DISK, case_sensitive=False)
 
 
-def root_option(what: str) -> Callable:
-    """Return the option --root; where it is not given, $FUSIONKD_DATA says where datasets are."""
-    return click.option(
-        "--root",
-        type=click.Path(path_type=Path),
-        help=f"Folder that {what} the dataset; else its own in $FUSIONKD_DATA.",
-    )
-
-
 def _root(name: str, root: Path | None) -> Path:
     home = os.environ.get("FUSIONKD_DATA")
     if root is None and not home:
@@ -266,7 +237,7 @@ def _root(name: str, root: Path | None) -> Path:
 
 @data.command("fetch")
 @click.argument("name", type=DATASET, metavar="NAME")
-@root_option("shall hold")
+@ROOT
 def data_fetch(name: str, root: Path | None) -> None:
     """Download the dataset NAME, verify its checksums and unpack it."""
     from fusionkd_lib.datasets import archives
@@ -281,13 +252,12 @@ def data_fetch(name: str, root: Path | None) -> None:
 
 @data.command("check")
 @click.argument("name", type=DATASET, metavar="NAME")
-@root_option("holds")
-@click.option("--json", "as_json", is_flag=True, help="Print plain data.")
-@click.pass_context
-def data_check(context: click.Context, name: str, root: Path | None, as_json: bool) -> None:
+@ROOT
+@JSON
+def data_check(name: str, root: Path | None, as_json: bool) -> int:
     """Count a copy's clips and read every header; exit status 1 unless all can be used."""
     from fusionkd_lib.datasets import archives
 
     report = archives.check(name, _root(name, root))
     click.echo(json.dumps(report.as_dict(), indent=1) if as_json else report)
-    context.exit(0 if report.whole else 1)
+    return 0 if report.whole else 1
