@@ -237,10 +237,7 @@ for what, network in (("branch alone", alone), ("branch (KD)", taught), ("fused"
 # %% mystnb={"image": {"alt": "Probabilities of the ten classes for one test clip, from the branch alone, the branch after distillation and the fused classifier"}}
 first = params.representations[0]
 own, truth = branches[first].scores[first], run.test.targets
-wrong, right = (
-    own.argmax(1) != truth,
-    run.scores["fused"].argmax(1) == truth,
-)
+wrong, right = (own.argmax(1) != truth, run.scores["fused"].argmax(1) == truth)
 example = int((wrong & right).argmax())
 figure, ax = figures.plt.subplots(figsize=(9, 3))
 for offset, (name, values, colour) in enumerate(
@@ -257,8 +254,7 @@ ax.set_xticks(
     range(10), [name.replace("_", " ") for name in clips.classes], rotation=30, ha="right"
 )
 ax.set(
-    ylabel="probability",
-    title=f"a test clip: {clips.classes[truth[example]].replace('_', ' ')}",
+    ylabel="probability", title=f"a test clip: {clips.classes[truth[example]].replace('_', ' ')}"
 )
 ax.legend(frameon=False)
 figures.sns.despine()

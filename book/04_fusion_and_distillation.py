@@ -140,11 +140,7 @@ total = total + 0.01 * sum(term for name, term in terms.items() if name.startswi
 twin = copy.deepcopy(model).train()
 adam = torch.optim.Adam(twin.parameters(), lr=params.lr, amsgrad=True)
 step = training.train_step(
-    twin,
-    adam,
-    [(inputs, targets, training.WHOLE)],
-    multi_label=data.multi_label,
-    kd_weight=0.01,
+    twin, adam, [(inputs, targets, training.WHOLE)], multi_label=data.multi_label, kd_weight=0.01
 )
 print("the same terms:", all(torch.allclose(step[name], term) for name, term in terms.items()))
 print("the same total:", torch.allclose(step["loss"], total))
@@ -188,10 +184,7 @@ rows += [(f"{figures.label(name)} (KD)", name, run) for name in parents]
 rows += [("Fused classifier", "fused", run)]
 for row, name, source in rows:
     low, high = metrics.bootstrap_interval(
-        getattr(metrics, metric),
-        source.test.targets,
-        source.scores[name],
-        source.test.groups,
+        getattr(metrics, metric), source.test.targets, source.scores[name], source.test.groups
     )
     print(
         f"{row:18s} {100 * source.metrics[name][metric]:5.1f} %   ({100 * low:.1f} to {100 * high:.1f})"

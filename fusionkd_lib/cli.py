@@ -15,19 +15,20 @@ import click
 from fusionkd_lib.catalogue import DATASETS
 from fusionkd_lib.errors import InputError, Stopped
 
-PATH = click.Path(path_type=Path)
-FILE = click.Path(exists=True, dir_okay=False)
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print plain data.")
-RUNS = click.option("--runs", type=PATH, help="Folder of runs, by default this book's.")
+FILE, PATH = click.Path(exists=True, dir_okay=False), click.Path(path_type=Path)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print plain data.")
+RUNS = click.option("--runs", type=PATH, help="Folder of runs; else this book's.")
+DATA_HELP = "Folder of the dataset; else its own in $FUSIONKD_DATA."
+ROOT = click.option("--root", type=PATH, help=DATA_HELP)
 
 
 class Commands(click.Group):
-    """Commands that turn the user's errors into one sentence and an exit status."""
+    """A group whose commands return an exit status; the user's error is one sentence and 1."""
 
     def invoke(self, ctx: click.Context) -> None:
         """Run the command that was asked for."""
         try:
-            super().invoke(ctx)
+            ctx.exit(super().invoke(ctx) or 0)
         except InputError as error:
             raise click.ClickException(str(error)) from None
         except Stopped as stop:
@@ -66,20 +67,19 @@ def run(
     Ctrl-C once stops after the epoch in progress, twice at once; the same command goes on.
     """
     from fusionkd_lib import engine
-    from fusionkd_lib.engine import graph as graphs
+    from fusionkd_lib.engine.graph import forget, unfinished
 
     if any(tls.values()) and not (scheduler or "").startswith("tls://"):
         raise click.UsageError("--tls-ca, --tls-cert and --tls-key need --scheduler tls://...")
     graph = _plan(files)
     if dry_run:
-        _print_plan(graph)
-        return
+        return _print_plan(graph)
     if force:
-        graphs.forget(graph)
-    if not graphs.unfinished(graph):
-        click.echo(f"All {len(graph)} nodes are done; --force does them again")
-        return
-    _report(engine.execute(graph, scheduler=scheduler, tls=tls, workers=workers).values())
+        forget(graph)
+    if not unfinished(graph):
+        return click.echo(f"All {len(graph)} nodes are done; --force does them again")
+    outcomes = engine.execute(graph, scheduler=scheduler, tls=tls, workers=workers)
+    return _report(outcomes.values())
 
 
 def _plan(files: Iterable[Path]) -> Mapping:
@@ -126,47 +126,43 @@ def _report(outcomes: Collection) -> None:
 
 
 @main.command()
-@AS_JSON
+@JSON
 @RUNS
-@click.pass_context
-def table(context: click.Context, as_json: bool, runs: Path | None) -> None:
+def table(as_json: bool, runs: Path | None) -> int:
     """Print Tables I to III over the finished runs; exit status 1 where one is damaged."""
     from fusionkd_lib import tables
 
-    records, root = _records(context, runs)
+    records, root, status = _records(runs)
     found = tables.collect(records)
     if not found:
-        raise InputError(f"{root} holds no finished pair: try fusionkd run params/quick/*.yaml")
-    if as_json:
-        click.echo(json.dumps([t.to_dict() for t in found], indent=1))
-    else:
-        click.echo("\n\n".join(t.to_markdown() for t in found))
+        raise InputError(f"{root}: holds no finished pair: try fusionkd run params/quick/*.yaml")
+    text = "\n\n".join(one.to_markdown() for one in found)
+    click.echo(json.dumps([one.to_dict() for one in found], indent=1) if as_json else text)
+    return status
 
 
-def _records(context: click.Context, runs: Path | None) -> tuple[list, Path]:
-    """Return the records to use and their folder; name those that are damaged, and exit with 1."""
+def _records(root: Path | None) -> tuple[list, Path, int]:
+    """Return the records of a folder, it, and 1 where some are damaged, named on stderr, else 0."""
     from fusionkd_lib.runs import find_records, runs_root
 
-    records, faults = find_records(runs or runs_root())
+    records, faults = find_records(root := root or runs_root())
     for fault in faults:
         click.echo(f"Error: {fault}", err=True)
-    if faults:
-        context.call_on_close(lambda: context.exit(1))
-    return records, runs or runs_root()
+    return records, root, 1 if faults else 0
 
 
 @main.command()
 @click.argument("title")
 @click.argument("classifier")
 @RUNS
-@click.pass_context
-def trace(context: click.Context, title: str, classifier: str, runs: Path | None) -> None:
+def trace(title: str, classifier: str, runs: Path | None) -> int:
     """Print where a number comes from: fusionkd trace "Table I" "Log-mel (KD)"."""
     from fusionkd_lib import tables
 
-    records, _ = _records(context, runs)
+    records, _, status = _records(runs)
     chain = tables.trace_row(tables.collect(records), records, title, classifier)
     click.echo(json.dumps(chain, indent=1))
+    return status
 
 
 @main.command()
@@ -174,21 +170,18 @@ def trace(context: click.Context, title: str, classifier: str, runs: Path | None
 @click.argument("audio", nargs=-1, required=True, type=PATH)
 @click.option("--head", help="A branch of the run, or fused; by default the run's own.")
 @click.option("--windows", is_flag=True, help="Print the scores of each window too.")
-@click.pass_context
-def tag(
-    context: click.Context, run: str, audio: tuple[Path, ...], head: str | None, windows: bool
-) -> None:
+def tag(run: str, audio: tuple[Path, ...], head: str | None, windows: bool) -> int:
     """Tag AUDIO files with a trained RUN, a folder or a name: one JSON object per line."""
     from fusionkd_lib.tagging import load_tagger, tag_file
 
-    tagger, all_tagged = load_tagger(run, head), True
+    tagger, status = load_tagger(run, head), 0
     for path in audio:
         try:
             click.echo(json.dumps(tag_file(tagger, path, windows=windows), ensure_ascii=False))
         except InputError as error:
             click.echo(f"Error: {error}", err=True)
-            all_tagged = False
-    context.exit(0 if all_tagged else 1)
+            status = 1
+    return status
 
 
 @main.group()
@@ -201,7 +194,7 @@ def score() -> None:
 @click.option("--annotations", required=True, type=PATH)
 @click.option("--taxonomy", required=True, type=PATH)
 @click.option("--level", required=True, type=click.Choice(["coarse", "fine"]))
-@AS_JSON
+@JSON
 def score_sonyc_ust(
     predictions: Path, annotations: Path, taxonomy: Path, level: str, as_json: bool
 ) -> None:
@@ -209,14 +202,12 @@ def score_sonyc_ust(
     from fusionkd_lib.challenge import evaluate_sonyc, read_predictions
     from fusionkd_lib.datasets.sonyc_labels import read_annotations, read_taxonomy
 
-    labels = read_annotations(annotations), read_taxonomy(taxonomy)
-    figures = evaluate_sonyc(read_predictions(predictions), *labels, level)
-    if as_json:
-        click.echo(json.dumps(figures, indent=1))
-        return
-    averages = {f"{kind} AUPRC": figures[f"{kind}_auprc"] for kind in ("micro", "macro")}
-    for name, value in (averages | figures["per_category"]).items():
-        click.echo(f"{value:.4f}  {name}")
+    given = read_predictions(predictions), read_annotations(annotations), read_taxonomy(taxonomy)
+    scores = evaluate_sonyc(*given, level)
+    named = {f"{kind} AUPRC": scores[f"{kind}_auprc"] for kind in ("micro", "macro")}
+    named |= scores["per_category"]
+    text = "\n".join(f"{value:.4f}  {name}" for name, value in named.items())
+    click.echo(json.dumps(scores, indent=1) if as_json else text)
 
 
 @main.group()
@@ -234,7 +225,6 @@ class DatasetName(click.Choice):
 
 ON_DISK = [name.replace("_", "-") for name, entry in DATASETS.items() if entry.folder]
 DATASET = DatasetName(ON_DISK, case_sensitive=False)
-ROOT = click.option("--root", type=PATH, help="Its folder, by default in $FUSIONKD_DATA.")
 
 
 def _root(name: str, root: Path | None) -> Path:
@@ -262,12 +252,11 @@ def data_fetch(name: str, root: Path | None) -> None:
 @data.command("check")
 @click.argument("name", type=DATASET, metavar="NAME")
 @ROOT
-@AS_JSON
-@click.pass_context
-def data_check(context: click.Context, name: str, root: Path | None, as_json: bool) -> None:
+@JSON
+def data_check(name: str, root: Path | None, as_json: bool) -> int:
     """Count a copy's clips and read every header; exit status 1 unless all can be used."""
     from fusionkd_lib.datasets import archives
 
     report = archives.check(name, _root(name, root))
     click.echo(json.dumps(report.as_dict(), indent=1) if as_json else report)
-    context.exit(0 if report.whole else 1)
+    return 0 if report.whole else 1

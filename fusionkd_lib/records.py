@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 from zipfile import ZipFile
 
 import numpy as np
@@ -24,15 +24,13 @@ import pandas as pd
 import safetensors.torch
 import torch
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from fusionkd_lib import metrics as official
 from fusionkd_lib.catalogue import DATASETS, FUSED
 from fusionkd_lib.errors import InputError
 from fusionkd_lib.params import Params, make_params
 from fusionkd_lib.storage import file_digest, replacing
-
-T = TypeVar("T")
 
 VERSION = 1
 COMPLETE = "complete.json"
@@ -42,7 +40,7 @@ MOST_BYTES = 2**26  # of a file, and of what its arrays unpack to
 MOST_BYTES_OF_WEIGHTS = 2**30  # those of a fused pair at width 1 have 65 MiB
 TOLERANCE = 1e-9  # of a metric that is computed again
 
-STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+STRICT = {"frozen": True, "extra": "forbid", "strict": True, "allow_inf_nan": False}
 Count = Annotated[int, Field(ge=0)]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Share = Annotated[float, Field(strict=True, ge=0, le=1)]
@@ -50,19 +48,15 @@ Share = Annotated[float, Field(strict=True, ge=0, le=1)]
 METRICS = TypeAdapter(dict[str, dict[str, Share | list[Share | None]]])
 
 
-class Complete(BaseModel):
+class Complete(BaseModel, **STRICT):
     """What is written last: the version of the format and the digest of every other file."""
-
-    model_config = STRICT
 
     version: Literal[1]
     files: dict[str, Digest]
 
 
-class Provenance(BaseModel):
+class Provenance(BaseModel, **STRICT):
     """Where a run comes from: its kind, data, machine and parents."""
-
-    model_config = STRICT
 
     kind: Literal["branch", "fusion"]
     metric: Literal["accuracy", "micro_auprc"]
@@ -171,12 +165,11 @@ class Record:
 
     def copy(self, root: Path) -> Path:
         """Copy all but the weights and the notebook: enough for tables, too small to tag with."""
-        target = root / self.name
-        target.mkdir(parents=True, exist_ok=True)
+        (root / self.name).mkdir(parents=True, exist_ok=True)
         for name in (*FILES, COMPLETE):
-            shutil.copyfile(self.folder / name, target / name)
+            shutil.copyfile(self.folder / name, root / self.name / name)
         self.test.write(root)
-        return target
+        return root / self.name
 
 
 def read_record(folder: Path) -> Record:
@@ -189,7 +182,7 @@ def read_record(folder: Path) -> Record:
     """
     digests = _digests(folder)
 
-    def read(name: str, parse: Callable[..., T], *known: Any) -> T:
+    def read(name: str, parse: Callable, *known: Any) -> Any:
         return _read(folder / name, parse, *known, digests=digests)
 
     params = read("params.yaml", lambda content: make_params(yaml.safe_load(content)))
@@ -217,12 +210,8 @@ def _digests(folder: Path) -> dict[str, str]:
 
 
 def _read(
-    path: Path,
-    parse: Callable[..., T],
-    *known: Any,
-    digests: Mapping[str, str] | None = None,
-    most: int = MOST_BYTES,
-) -> T:
+    path: Path, parse: Callable, *known: Any, digests: dict | None = None, most: int = MOST_BYTES
+) -> Any:
     """Read a file whole, compare it with its digest, and parse it by what is known."""
     if not path.is_file():
         raise _fault(path, "missing or changed since its run")
@@ -298,9 +287,7 @@ def _scores(content: bytes, params: Params, provenance: Provenance) -> dict[str,
     return {head: scores[head].astype(np.float32) for head in heads}
 
 
-def _metrics(
-    content: bytes, scores: Mapping[str, np.ndarray], test: TestClips, provenance: Provenance
-) -> dict[str, dict[str, Any]]:
+def _metrics(content: bytes, scores: Mapping, test: TestClips, provenance: Provenance) -> dict:
     """Read the metrics, which must be those of the scores, computed again."""
     metrics = METRICS.validate_json(content)
     _require(metrics.keys() == scores.keys(), f"it is not of {', '.join(scores)}")
@@ -316,10 +303,10 @@ def _metrics(
     return metrics
 
 
-def _alike(found: Any, expected: Any) -> bool:
-    found, expected = np.array(found, dtype=float), np.array(expected, dtype=float)
-    close = {"rtol": 0, "atol": TOLERANCE, "equal_nan": True}
-    return found.shape == expected.shape and np.allclose(found, expected, **close)
+def _alike(*values: Any) -> bool:
+    found, expected = (np.array(value, dtype=float) for value in values)
+    same = np.shape(found) == np.shape(expected)
+    return same and np.allclose(found, expected, rtol=0, atol=TOLERANCE, equal_nan=True)
 
 
 def _history(content: bytes, params: Params, provenance: Provenance) -> pd.DataFrame:

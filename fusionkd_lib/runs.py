@@ -8,8 +8,8 @@ import os
 import platform
 import resource
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -17,23 +17,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 import yaml
 from safetensors.torch import save_file
 
+from fusionkd_lib import records
 from fusionkd_lib.catalogue import DATASETS, REPRESENTATIONS
 from fusionkd_lib.errors import InputError
 from fusionkd_lib.params import Params
-from fusionkd_lib.records import (
-    COMPLETE,
-    FILES,
-    VERSION,
-    Provenance,
-    Record,
-    TestClips,
-    read_record,
-    write_arrays,
-)
+from fusionkd_lib.records import COMPLETE, Provenance, Record, TestClips
 from fusionkd_lib.speed import WITHOUT_TRACE, resolve, resolve_device
 from fusionkd_lib.storage import digest, file_digest, held, replacing, write_json, write_text
 
@@ -45,11 +36,9 @@ STOP_FILE = "FUSIONKD_STOP"
 # What says where a run happens, not what comes out of it.
 PLACE_KEYS = {"data_root", "device", "branch"}
 # What the joint phase alone has.
-JOINT_KEYS = {"representations", "joint_epochs", "tap", "fusion", "kd_weight", "kd_loss"} | {
-    "temperature",
-    "detach_teacher",
-    "ramp_epochs",
-    "select",
+JOINT_KEYS = {
+    *("representations", "joint_epochs", "tap", "fusion", "kd_weight", "kd_loss", "temperature"),
+    *("detach_teacher", "ramp_epochs", "select"),
 }
 PACKAGES = ("torch", "torchvision", "numpy", "soundfile", "soxr")
 
@@ -91,8 +80,8 @@ def identity(params: Params, *, branch: str | None = None) -> dict[str, Any]:
     unused |= PLACE_KEYS | (JOINT_KEYS if branch else set())
     kept = params.model_dump(mode="json", exclude_defaults=True, exclude=unused)
     traced = [name for name in params.shortcuts if name not in WITHOUT_TRACE]
-    kept |= {"dataset": params.dataset, "representations": list(named), "shortcuts": traced}
-    return kept
+    own = {"dataset": params.dataset, "representations": list(named), "shortcuts": traced}
+    return kept | own
 
 
 def _unused(entries: Mapping[str, Any], names: Iterable[str]) -> set[str]:
@@ -105,8 +94,7 @@ def _unused(entries: Mapping[str, Any], names: Iterable[str]) -> set[str]:
 def run_name(params: Params, *, branch: str | None = None) -> str:
     """Return the folder name of a branch run, or of the fusion run."""
     what = branch or "+".join(params.representations)
-    kind = "branch" if branch else "fusion"
-    name = digest([kind, identity(params, branch=branch)])[:8]
+    name = digest(["branch" if branch else "fusion", identity(params, branch=branch)])[:8]
     return f"{params.dataset}-fold{params.fold}-seed{params.seed}-{what}-{name}"
 
 
@@ -141,30 +129,27 @@ class Run:
             As `read_record`; also where the folder is a copy under another name, or the branches
             that the run stands on have changed since.
         """
-        record = read_record(self.folder)
-        names, is_fusion = record.params.representations, record.provenance.kind == "fusion"
-        branches = [run_name(record.params, branch=branch) for branch in names]
-        name = run_name(record.params) if is_fusion else branches[0]
+        record = records.read_record(self.folder)
+        params, parents = record.params, record.provenance.parents
+        branches = [run_name(params, branch=branch) for branch in params.representations]
+        is_fusion = record.provenance.kind == "fusion"
+        name = run_name(params) if is_fusion else branches[0]
         if name != self.name:
             raise InputError(f"{self.folder}: this is the run {name} under another name: delete it")
-        parents = record.provenance.parents
-        if list(parents) != branches * is_fusion or not self._stands_on(parents):
+        wanted = branches if is_fusion else []
+        files = {self.folder.parent / branch / COMPLETE: parents.get(branch) for branch in wanted}
+        # A branch may be gone, as from a copy of the pair alone; else it must be that of then.
+        changed = [path for path in files if path.is_file() and file_digest(path) != files[path]]
+        if list(parents) != wanted or changed:
             raise InputError(
                 f"{self.folder}: the branches that it stands on are others or have changed since: "
                 "delete the folder, and the run is done again"
             )
         return record
 
-    def _stands_on(self, parents: Mapping[str, str]) -> bool:
-        """Whether the parents are those of then, so far as they are there."""
-        files = {self.folder.parent / name / COMPLETE: known for name, known in parents.items()}
-        return all(file_digest(path) == files[path] for path in files if path.is_file())
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self) -> AbstractContextManager[None]:
         """Keep other processes off this run; wait, and say for whom, where one is at it."""
-        with held(self.folder.parent / ".locks" / self.name):
-            yield
+        return held(self.folder.parent / ".locks" / self.name)
 
     def begin(self, params: Params) -> None:
         """Make the folder and write down what is about to run."""
@@ -173,31 +158,30 @@ class Run:
 
     def write_history(self, history: Iterable[Mapping[str, float]]) -> None:
         """Write the epochs so far."""
-        table = pd.DataFrame(list(history))
-        write_text(self.folder / "history.csv", table.to_csv(index=False))
+        write_text(self.folder / "history.csv", pd.DataFrame(list(history)).to_csv(index=False))
 
     def finish(
-        self,
-        *,
-        metrics: Mapping[str, Any],
-        scores: Mapping[str, np.ndarray],
-        weights: Mapping[str, Mapping[str, torch.Tensor]],
-        provenance: Provenance,
-        test: TestClips,
+        self, *, metrics: dict, scores: dict, weights: dict, provenance: Provenance, test: TestClips
     ) -> None:
-        """Write the results, and ``complete.json`` last; the checkpoint is then of no more use."""
+        """Write the results, and ``complete.json`` last; the checkpoint is then of no more use.
+
+        Parameters
+        ----------
+        metrics, scores, weights
+            Classifier -> its metrics, its scores (n, K) of the test clips, its network's tensors.
+        """
         for name, state in weights.items():
             state = {key: tensor.contiguous() for key, tensor in state.items()}
             with replacing(self.folder / f"{name}.safetensors") as partial:
                 save_file(state, partial)
         halves = {name: values.astype(np.float16) for name, values in scores.items()}
-        write_arrays(self.folder / "scores.npz", halves)
+        records.write_arrays(self.folder / "scores.npz", halves)
         test.write(self.folder.parent)
         write_json(self.folder / "metrics.json", metrics)
         write_json(self.folder / "provenance.json", provenance.model_dump(mode="json"))
-        names = [*FILES, *(f"{name}.safetensors" for name in weights)]
+        names = [*records.FILES, *(f"{name}.safetensors" for name in weights)]
         digests = {name: file_digest(self.folder / name) for name in names}
-        write_json(self.folder / COMPLETE, {"version": VERSION, "files": digests})
+        write_json(self.folder / COMPLETE, {"version": records.VERSION, "files": digests})
         (self.folder / CHECKPOINT).unlink(missing_ok=True)
 
 
@@ -210,25 +194,25 @@ def find_records(root: Path) -> tuple[list[Record], list[str]]:
     faults : list of str
         One sentence per run that cannot be used.
     """
-    records, faults = [], []
+    found, faults = [], []
     for path in sorted(root.glob(f"*/{COMPLETE}")):
         try:
-            records.append(Run(path.parent).record)
+            found.append(Run(path.parent).record)
         except (InputError, OSError) as error:
             faults.append(str(error))
-    return records, faults
+    return found, faults
 
 
 def trace(record: Record) -> dict[str, Any]:
     """Return where a run comes from, down to the runs that it stands on."""
     provenance = record.provenance.model_dump(mode="json")
     parents = [Run(record.folder.parent / name) for name in provenance.pop("parents")]
-    told = ("fold", "seed", "threads", "shortcuts")
+    settings = {"fold", "seed", "threads", "shortcuts"}
     return {
         "run": str(record.folder),
         "notebook": str(record.folder / NOTEBOOK),
         "parameters": str(record.folder / "params.yaml"),
-        **record.params.model_dump(mode="json", include=set(told)),
+        **record.params.model_dump(mode="json", include=settings),
         "provenance": provenance,
         "parents": [trace(parent.record) for parent in parents if parent.is_complete],
     }
@@ -246,22 +230,17 @@ def where_from() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    try:
+    with suppress(OSError, StopIteration):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+    return platform.processor() or platform.machine()
 
 
 def _commit() -> str:
     """Return the commit of the project, with ``+`` where files differ from it."""
-    root = Path(__file__).resolve().parents[1]
-    commands = ["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"]
+    command = ["git", "-C", Path(__file__).resolve().parents[1], "describe", "--always"]
+    command += ["--abbrev=40", "--exclude=*", "--dirty=+"]
     try:
-        answers = [
-            subprocess.run(["git", "-C", root, *c], capture_output=True, text=True, check=True)
-            for c in commands
-        ]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return answers[0].stdout.strip() + ("+" if answers[1].stdout.strip() else "")

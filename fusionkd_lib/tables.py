@@ -7,7 +7,7 @@ data; only `to_markdown` makes text of it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from fusionkd_lib import metrics
 from fusionkd_lib.catalogue import FUSED, label
 from fusionkd_lib.errors import InputError
 from fusionkd_lib.params import Params
-from fusionkd_lib.records import Record
+from fusionkd_lib.records import Provenance, Record
 from fusionkd_lib.runs import identity, trace
 from fusionkd_lib.storage import digest
 
@@ -35,10 +35,7 @@ PAPER = {
         ("gammatone", "cqt"): (81.90, 78.68, 83.08, 81.58, 83.27),
     },
 }
-PAPER_DATA = {
-    "accuracy": "UrbanSound8K, 10 folds",
-    "micro_auprc": "DCASE 2019 Task 5, validate",
-}
+PAPER_DATA = {"accuracy": "UrbanSound8K, 10 folds", "micro_auprc": "DCASE 2019 Task 5, validate"}
 METRIC_NAMES = {"accuracy": "accuracy", "micro_auprc": "micro AUPRC"}
 
 
@@ -122,12 +119,10 @@ class Table:
         rows = [
             {
                 "Classifier": row.classifier,
-                "Ours": _percent(row.ours),
+                "Ours": None if row.ours is None else f"{row.ours:.1f}",
                 "95 % interval": interval(row.low, row.high),
                 f"Paper ({self.paper_data})": row.paper,
-                "Folds": row.folds,
-                "Clips": row.clips,
-                "Seeds": row.seeds,
+                **{key.title(): getattr(row, key) for key in ("folds", "clips", "seeds")},
             }
             for row in self.rows
         ]
@@ -135,9 +130,9 @@ class Table:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the table as plain data."""
-        rows = [{k: v for k, v in asdict(row).items() if k != "runs"} for row in self.rows]
-        told = {key: getattr(self, key) for key in ("title", "metric", "dataset", "status")}
-        return {**told, "chance": self.chance, "note": self.note, "rows": rows}
+        rows = [{key: x for key, x in vars(row).items() if key != "runs"} for row in self.rows]
+        told = ("title", "metric", "dataset", "status", "chance", "note")
+        return {key: getattr(self, key) for key in told} | {"rows": rows}
 
 
 @dataclass(frozen=True)
@@ -191,51 +186,34 @@ def _setting(run: Record) -> str:
 
 
 def _table(fusions: Sequence[Record], by_name: Mapping[str, Record]) -> Table:
-    params, provenance = fusions[0].params, fusions[0].provenance
-    metric, names = provenance.metric, params.representations
-    classifiers = [(label(name), name, _before(fusions, name, by_name)) for name in names]
+    told, params = fusions[0].provenance, fusions[0].params
+    names = params.representations
+    classifiers = [(label(name), name, _before(fusions, name, by_name)[0]) for name in names]
     classifiers += [(f"{label(name)} (KD)", name, fusions) for name in names]
     classifiers += [(label(FUSED), FUSED, fusions)]
-    paper = PAPER[metric].get(names, [None] * len(classifiers))
-    return Table(
-        metric=metric,
-        dataset=provenance.dataset,
-        status=provenance.data_status,
-        rows=tuple(
-            _row(*classifier, paper=value)
-            for classifier, value in zip(classifiers, paper, strict=True)
-        ),
-        chance=100 * float(np.mean([_chance(run) for run in fusions])),
-        note=_note(fusions),
-        params=params,
-    )
+    paper = PAPER[told.metric].get(names, [None] * len(classifiers))
+    rows = tuple(_row(*row, paper=x) for row, x in zip(classifiers, paper, strict=True))
+    chance = 100 * float(np.mean([_chance(run) for run in fusions]))
+    note = _note(told, params)
+    return Table(told.metric, told.dataset, told.data_status, rows, chance, note, params)
 
 
-def _before(fusions: Sequence[Record], head: str, by_name: Mapping[str, Record]) -> list[Record]:
-    """Return the runs of a branch alone, on which fusion runs stand."""
-    return [branch for run in fusions if (branch := _branch(run, head, by_name))]
-
-
-def _branch(fusion: Record, head: str, by_name: Mapping[str, Record]) -> Record | None:
-    names = zip(fusion.params.representations, fusion.provenance.parents, strict=True)
-    return by_name.get(dict(names)[head])
+def _before(
+    fusions: Sequence[Record], head: str, by_name: Mapping[str, Record]
+) -> tuple[list[Record], list[Record]]:
+    """Return the runs of a branch alone, and of the fusion runs those that stand on them."""
+    index = fusions[0].params.representations.index(head)
+    pairs = [(by_name.get(list(run.provenance.parents)[index]), run) for run in fusions]
+    return [branch for branch, _ in pairs if branch], [run for branch, run in pairs if branch]
 
 
 def _row(classifier: str, head: str, runs: Sequence[Record], *, paper: float | None) -> Row:
     ours = 100 * float(np.mean([run.score(head) for run in runs])) if runs else None
     low, high = _ends(_resampled(runs, head)) if _can_resample(runs) else (None, None)
-    return Row(
-        classifier,
-        head,
-        ours,
-        low,
-        high,
-        paper,
-        folds=len({run.params.fold for run in runs}),
-        clips=sum({run.params.fold: run.provenance.n_test for run in runs}.values()),
-        seeds=len({run.params.seed for run in runs}),
-        runs=tuple(run.name for run in runs),
-    )
+    clips = {run.params.fold: run.provenance.n_test for run in runs}
+    n_clips, n_seeds = sum(clips.values()), len({run.params.seed for run in runs})
+    names = tuple(run.name for run in runs)
+    return Row(classifier, head, ours, low, high, paper, len(clips), n_clips, n_seeds, names)
 
 
 def _chance(run: Record) -> float:
@@ -256,17 +234,11 @@ def _ends(resampled: np.ndarray) -> tuple[float, float]:
 
 def _resampled(runs: Sequence[Record], head: str) -> np.ndarray:
     """Return the mean over the runs of a metric on resampled recordings: (n_resamples,)."""
-    # The same seed draws the same recordings for every run of a fold: seeds and heads are paired.
-    resampled = [
-        metrics.bootstrap(
-            getattr(metrics, run.provenance.metric),
-            run.test.targets,
-            run.scores[head],
-            run.test.groups,
-            seed=run.params.fold,
-        )
-        for run in runs
-    ]
+    metric, resampled = getattr(metrics, runs[0].provenance.metric), []
+    for run in runs:
+        clips = (run.test.targets, run.scores[head], run.test.groups)
+        # The seed draws the same recordings for every run of a fold: seeds and heads are paired.
+        resampled.append(metrics.bootstrap(metric, *clips, seed=run.params.fold))
     return np.mean(resampled, axis=0)
 
 
@@ -275,14 +247,13 @@ def gains(table: Table, runs: Iterable[Record]) -> list[Gain]:
     by_name, found = {run.name: run for run in runs}, []
     fusions = [by_name[name] for name in table.row(FUSED).runs]
     for head in table.params.representations:
-        after = [run for run in fusions if _branch(run, head, by_name)]
-        before = _before(after, head, by_name)
+        before, after = _before(fusions, head, by_name)
         if not _can_resample(after):
             continue
         points = [100 * (b.score(head) - a.score(head)) for a, b in zip(before, after, strict=True)]
         low, high = _ends(_resampled(after, head) - _resampled(before, head))
-        paper = table.row(head).paper
-        paper = None if paper is None else paper - table.row(head, alone=True).paper
+        told = (table.row(head).paper, table.row(head, alone=True).paper)
+        paper = None if None in told else told[0] - told[1]
         found.append(Gain(head, float(np.mean(points)), low, high, paper))
     return found
 
@@ -304,38 +275,26 @@ def trace_row(
     InputError
         Where there is no such table or row.
     """
-    by_name = {run.name: run for run in runs}
-    found = [
-        (table, row)
-        for table in tables
-        if table.title.lower().startswith(f"{title} ".lower())
-        for row in table.rows
-    ]
-    chosen = [(t, row) for t, row in found if row.classifier.lower() == classifier.lower()]
+    found = [table for table in tables if table.title.lower().startswith(f"{title} ".lower())]
     if not found:
         raise InputError(f"no table is called '{title}': fusionkd table shows those that there are")
+    rows = [(table.title, row) for table in found for row in table.rows]
+    chosen = [(of, row) for of, row in rows if row.classifier.lower() == classifier.lower()]
     if not chosen:
-        names = ", ".join(dict.fromkeys(row.classifier for _, row in found))
+        names = ", ".join(dict.fromkeys(row.classifier for _, row in rows))
         raise InputError(f"no row of {title} is called '{classifier}': there are {names}")
+    by_name = {run.name: run for run in runs}
     return [
-        {
-            "table": table.title,
-            "classifier": row.classifier,
-            "head": row.head,
-            "metrics": by_name[name].metrics[row.head],
-            **trace(by_name[name]),
-        }
-        for table, row in chosen
+        {"table": of, "classifier": row.classifier, "head": row.head}
+        | {"metrics": by_name[name].metrics[row.head], **trace(by_name[name])}
+        for of, row in chosen
         for name in row.runs
     ]
 
 
-def _note(fusions: Sequence[Record]) -> str:
-    provenance, params = fusions[0].provenance, fusions[0].params
-    dropped = provenance.n_dropped
-    leaks = f" {dropped} training clips left out: their recording is in the test fold." * bool(
-        dropped
-    )
+def _note(provenance: Provenance, params: Params) -> str:
+    n = provenance.n_dropped
+    leaks = f" {n} training clips left out: their recording is in the test fold." if n else ""
     n_epochs = params.joint_epochs or params.epochs
     return (
         f"Data: {provenance.data_status}. {provenance.data_note.rstrip('.')}. "
@@ -350,10 +309,6 @@ def interval(low: float | None, high: float | None) -> str | None:
     return None if low is None else f"{low:.1f} to {high:.1f}"
 
 
-def _percent(value: float | None) -> str | None:
-    return None if value is None else f"{value:.1f}"
-
-
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return rows as a Markdown table, aligned to be read as plain text too.
 
@@ -364,10 +319,7 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     """
     cells = [list(rows[0]), *([row[key] for key in rows[0]] for row in rows)]
     text = [["–" if cell is None else str(cell) for cell in row] for row in cells]
-    widths = [max(len(row[i]) for row in text) for i in range(len(text[0]))]
-    lines = [
-        "| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |"
-        for row in text
-    ]
-    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    widths = [max(map(len, column)) for column in zip(*text, strict=True)]
+    lines = [f"| {' | '.join(map(str.ljust, row, widths))} |" for row in text]
+    rule = f"|{'|'.join('-' * (width + 2) for width in widths)}|"
     return "\n".join([lines[0], rule, *lines[1:]])

@@ -98,24 +98,24 @@ def load_tagger(run_folder: str | Path, head: str | None = None) -> Tagger:
         another network's.
     """
     run = _find_run(run_folder).record
-    heads = list(run.metrics)
-    head = head or (FUSED if FUSED in heads else heads[0])
+    heads = list(run.scores)  # the fused classifier, where there is one, comes last
+    head = head or heads[-1]
     if head not in heads:
         raise InputError(f"head = '{head}': {run.folder} has {', '.join(heads)}: use one of these")
     named = run.params.representations if head == FUSED else (head,)
     params = run.params.replace(representations=named, branch=None)
     network = load_fusion(run) if head == FUSED else load_branch(run, head)
-    figures, classes = run.metrics[head], run.provenance.classes
+    told, thresholds = run.provenance, run.metrics[head].get("thresholds")
     return Tagger(
         run=run.name,
         head=head,
         clip_format=clip_format(params),
         network=network.eval(),
         representations=representations_of(params),
-        classes=classes,
-        thresholds=np.array(figures.get("thresholds", [DEFAULT_THRESHOLD] * len(classes))),
-        multi_label=run.provenance.metric == "micro_auprc",
-        data_status=run.provenance.data_status,
+        classes=told.classes,
+        thresholds=np.array(thresholds or [DEFAULT_THRESHOLD] * len(told.classes)),
+        multi_label=told.metric == "micro_auprc",
+        data_status=told.data_status,
     )
 
 
@@ -125,8 +125,8 @@ def _find_run(folder_or_name: str | Path) -> Run:
     for folder in (Path(folder_or_name), root / folder_or_name):
         if any((folder / name).is_file() for name in ("params.yaml", COMPLETE)):
             return Run(folder.resolve())
-    names = sorted(path.parent.name for path in root.glob("*/complete.json"))
-    near = difflib.get_close_matches(str(folder_or_name), names, n=1)
+    names = [path.parent.name for path in root.glob(f"*/{COMPLETE}")]
+    near = difflib.get_close_matches(str(folder_or_name), sorted(names), n=1)
     way_out = f"did you mean {near[0]}?" if near else f"give a folder, or a run of {root}"
     raise InputError(f"{folder_or_name}: there is no such run: {way_out}")
 
@@ -196,14 +196,13 @@ def tag_file(tagger: Tagger, path: str | Path, *, windows: bool = False) -> dict
 
 def _score_windows(tagger: Tagger, path: str | Path) -> tuple[list[float], float, np.ndarray]:
     """Return where the windows start and the last one ends, in seconds, and scores (n, K)."""
-    sample_rate = tagger.clip_format.sample_rate
-    blocks = stream_mono(path, sample_rate=sample_rate)
-    windows = cut_windows(blocks, tagger.clip_format.n_samples)
+    rate, n_samples = tagger.clip_format.sample_rate, tagger.clip_format.n_samples
+    windows = cut_windows(stream_mono(path, sample_rate=rate), n_samples)
     starts, end, scores = [], 0, []
     # A batch at a time, so that memory does not grow with the recording.
     while batch := list(islice(windows, WINDOWS_AT_ONCE)):
-        starts += [start / sample_rate for start, _ in batch]
-        end = (batch[-1][0] + len(batch[-1][1])) / sample_rate
+        starts += [start / rate for start, _ in batch]
+        end = (batch[-1][0] + len(batch[-1][1])) / rate
         scores.append(tagger.scores([window for _, window in batch]))
     return starts, end, np.concatenate(scores)
 

@@ -254,9 +254,7 @@ def test_three_pairs_are_six_trainings_and_none_the_second_time(pairs, executed)
     assert executed.count("store") == 1
     assert len(executed) == len(set(executed)) == 7
     executed.clear()
-    assert {(o.status, o.message) for o in outcomes(nodes).values()} == {
-        ("done", "before"),
-    }
+    assert {(o.status, o.message) for o in outcomes(nodes).values()} == {("done", "before")}
     assert executed == []
 
 

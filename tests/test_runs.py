@@ -27,15 +27,7 @@ from fusionkd_lib.experiment import (
 )
 from fusionkd_lib.params import make_params
 from fusionkd_lib.records import COMPLETE, FILES, VERSION, Record
-from fusionkd_lib.runs import (
-    CHECKPOINT,
-    STOP_FILE,
-    Run,
-    find_records,
-    run_name,
-    trace,
-    where_from,
-)
+from fusionkd_lib.runs import CHECKPOINT, STOP_FILE, Run, find_records, run_name, trace, where_from
 from fusionkd_lib.storage import write_json
 from fusionkd_lib.training import predict, probabilities
 
@@ -416,12 +408,7 @@ def test_several_tags_are_trained_and_judged_by_their_own_metric(tiny):
     run = train_branch(params, "logmel", report=silent)
     metrics, scores = run.metrics["logmel"], run.scores["logmel"]
     assert scores.shape == run.test.targets.shape == (16, 8)
-    assert set(metrics) == {
-        "micro_auprc",
-        "macro_auprc",
-        "per_class_auprc",
-        "thresholds",
-    }
+    assert set(metrics) == {"micro_auprc", "macro_auprc", "per_class_auprc", "thresholds"}
     assert ((scores > 0) & (scores < 1)).all()
     assert scores.sum(axis=1) != pytest.approx(np.ones(16))  # tags, not classes
 

@@ -480,10 +480,7 @@ def test_a_finished_training_is_not_trained_again(recipe, tmp_path):
     progress = train(branch(), tmp_path, recipe, n_epochs=2)
     again = branch()
     assert_same(
-        again,
-        train(again, tmp_path, recipe, n_epochs=2, report=cut_after(2)),
-        again,
-        progress,
+        again, train(again, tmp_path, recipe, n_epochs=2, report=cut_after(2)), again, progress
     )
 
 

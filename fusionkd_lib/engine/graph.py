@@ -13,10 +13,15 @@ from fusionkd_lib import experiment
 from fusionkd_lib.catalogue import DATASETS, REPRESENTATIONS
 from fusionkd_lib.params import Params
 from fusionkd_lib.records import Record
-from fusionkd_lib.runs import NOTEBOOK, Run, settle
+from fusionkd_lib.runs import NOTEBOOK, Run, run_name, settle
 from fusionkd_lib.storage import digest, held
 
 Graph = Mapping[str, "Node"]
+# What the time of an epoch depends on.
+ALIKE = {
+    *("dataset", "trunk", "width", "sample_rate", "duration", "threads", "shortcuts"),
+    *("clips_per_class", "n_scenes"),
+}
 
 
 @dataclass(frozen=True)
@@ -53,9 +58,8 @@ class Node:
     @property
     def is_done(self) -> bool:
         """Whether the run is complete, its notebook included; a store is looked at when it runs."""
-        return (
-            self.kind != "store" and self.run.is_complete and (self.run.folder / NOTEBOOK).exists()
-        )
+        run = self.run
+        return self.kind != "store" and run.is_complete and (run.folder / NOTEBOOK).exists()
 
     def notebook_held(self) -> AbstractContextManager[None]:
         """Keep other commands off the run's notebook; wait, and say for whom."""
@@ -73,19 +77,17 @@ def plan(settings: Iterable[Params]) -> Graph:
     stores, branches, fusions = {}, {}, {}
     for params in map(settle, settings):
         experiment.representations_of(params)
-        store = _store_name(params)
+        store, names = _store_name(params), params.representations
         known = stores[store].params.representations if store in stores else ()
-        union = tuple(dict.fromkeys((*known, *params.representations)))
-        shared = params.replace(representations=list(union), branch=None)
+        shared = params.replace(representations=list(dict.fromkeys(known + names)), branch=None)
         stores[store] = Node(store, "store", shared)
-        for branch in params.representations:
-            name = Run.of(params, branch=branch).name
+        needs = tuple(run_name(params, branch=branch) for branch in names)
+        for name, branch in zip(needs, names, strict=True):
             alone = params.replace(branch=branch)
             branches.setdefault(name, Node(name, "branch", alone, (store,), branch))
-        if len(params.representations) > 1:
-            needs = [Run.of(params, branch=branch).name for branch in params.representations]
-            name = Run.of(params).name
-            fusions[name] = Node(name, "fusion", params.replace(branch=None), tuple(needs))
+        if len(names) > 1:
+            name = run_name(params)
+            fusions[name] = Node(name, "fusion", params.replace(branch=None), needs)
     return stores | branches | fusions
 
 
@@ -99,10 +101,10 @@ def _store_name(params: Params) -> str:
 
 def unfinished(graph: Graph) -> dict[str, Node]:
     """Return the nodes that are still to run: no store whose every run is done."""
-    runs = {name: node for name, node in graph.items() if node.kind != "store" and not node.is_done}
-    needed = {need for node in runs.values() for need in node.needs}
+    todo = {name: node for name, node in graph.items() if node.kind != "store" and not node.is_done}
+    needed = {need for node in todo.values() for need in node.needs}
     stores = {name: node for name, node in graph.items() if node.kind == "store" and name in needed}
-    return stores | runs
+    return stores | todo
 
 
 def forget(graph: Graph) -> None:
@@ -116,38 +118,29 @@ def forget(graph: Graph) -> None:
 def estimate_seconds(node: Node, past: Iterable[Record]) -> float | None:
     """Estimate a run's training time from the fastest similar run of the past, if there is one.
 
-    Similar runs agree in kind, data, network and machine; time grows with the number of epochs.
+    Similar runs are of one kind and agree in `ALIKE`; time grows with the number of epochs.
     """
-
-    def setting(params: Params) -> tuple:
-        alike = (params.dataset, params.trunk, params.width, params.sample_rate, params.duration)
-        machine = (params.threads, params.shortcuts)
-        return (*alike, *machine, params.clips_per_class, params.n_scenes)
-
+    setting = node.params.model_dump(include=ALIKE)
     rates = [
         run.provenance.training_seconds / len(run.history)
         for run in past
-        if run.provenance.kind == node.kind and setting(run.params) == setting(node.params)
+        if run.provenance.kind == node.kind and run.params.model_dump(include=ALIKE) == setting
     ]
     return min(rates) * node.n_epochs if rates else None
 
 
 def describe(graph: Graph, past: Iterable[Record]) -> str:
     """Return what is done, what will run, what is shared, and about how long it will take."""
-    past, lines, seconds = list(past), [], []
-    todo = unfinished(graph)
-    for name, node in graph.items():
-        sharing = sum(name in other.needs for other in graph.values())
-        shared = f", shared by {sharing} runs" if sharing > 1 else ""
-        if name not in todo:
-            lines.append(f"  done      {name}{shared}")
-            continue
-        estimate = estimate_seconds(node, past) if node.kind != "store" else None
-        seconds.append(estimate)
-        about = f", about {estimate:.0f} s" if estimate else ""
-        lines.append(f"  will run  {name}{shared}{about}")
-    known = [s for s in seconds if s]
+    past, todo, lines = list(past), unfinished(graph), []
+    runs = {name: node for name, node in todo.items() if node.kind != "store"}
+    seconds = {name: estimate_seconds(node, past) for name, node in runs.items()}
+    for name in graph:
+        n_sharing = sum(name in other.needs for other in graph.values())
+        shared = f", shared by {n_sharing} runs" if n_sharing > 1 else ""
+        about = f", about {seconds[name]:.0f} s" if seconds.get(name) else ""
+        lines.append(f"  {'will run' if name in todo else 'done    '}  {name}{shared}{about}")
+    known = list(filter(None, seconds.values()))
     total = f"; those of known speed train for about {sum(known) / 60:.1f} min" if known else ""
-    unknown = sum(node.kind != "store" for node in todo.values()) - len(known)
-    total += f"; {unknown} resemble no run yet, and have no estimate" if unknown else ""
+    n_unknown = len(runs) - len(known)
+    total += f"; {n_unknown} resemble no run yet, and have no estimate" if n_unknown else ""
     return "\n".join([f"{len(graph)} nodes, {len(todo)} to run{total}:", *lines])

@@ -3,7 +3,7 @@
 A training step of a MobileNet on a CPU waits for memory, not for arithmetic: its depthwise
 convolutions, BatchNorm and ReLU6 do little with each number that they read. PyTorch's defaults
 cost such a network a factor of five and more. Each shortcut replaces one default; the page on what
-it costs (book/appendix_speed.py) holds the figures, measured side by side.
+it costs (book/appendix_speed.py) holds the numbers, measured side by side.
 
 ``bfloat16``
     Replaces float32 in the network's layers (weights and losses stay in float32). Half the bytes,
@@ -35,7 +35,7 @@ float32 are never averaged as one.
 import functools
 import warnings
 from collections.abc import Collection
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 
 import torch
 from torch import nn
@@ -58,8 +58,8 @@ def resolve(shortcuts: str | Collection[str], device: torch.device) -> tuple[str
         Where one is asked for by name that this machine does not have.
     """
     if shortcuts == "all":
-        left_out = {"float16_store"} | _left_out(device)
-        return tuple(name for name in SHORTCUTS if name not in left_out)
+        pays = _pays(device)
+        return tuple(name for name in SHORTCUTS if pays.get(name, True))
     if "fast_layers" in shortcuts and not can_compile():
         raise InputError(
             "shortcuts = fast_layers: torch.compile does not work here, as a rule for want of a "
@@ -68,19 +68,15 @@ def resolve(shortcuts: str | Collection[str], device: torch.device) -> tuple[str
     return tuple(shortcuts)
 
 
-def _left_out(device: torch.device) -> set[str]:
-    left_out = set()
+def _pays(device: torch.device) -> dict[str, bool]:
+    """Return what each shortcut hangs on; one that is not named pays everywhere."""
     if device.type == "cpu":
-        left_out.add("store_on_device")
         has_bfloat16 = torch.cpu._is_avx512_bf16_supported()
+        rest = {"fast_layers": can_compile(), "store_on_device": False}
     else:
-        left_out |= {"fast_layers", "reuse_memory"}  # measured on the CPU alone
         has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
-    if not has_bfloat16:
-        left_out.add("bfloat16")
-    if not can_compile():
-        left_out.add("fast_layers")
-    return left_out
+        rest = {"fast_layers": False, "reuse_memory": False}  # measured on the CPU alone
+    return rest | {"bfloat16": has_bfloat16, "float16_store": False}
 
 
 def resolve_device(name: str) -> torch.device:
@@ -118,9 +114,7 @@ def set_up_model(model: nn.Module, device: torch.device, shortcuts: Collection[s
 
 def autocast(device: torch.device, shortcuts: Collection[str]) -> AbstractContextManager:
     """Compute a network in the precision of a run; weights and losses stay in float32."""
-    if "bfloat16" not in shortcuts:
-        return nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled="bfloat16" in shortcuts)
 
 
 @functools.cache

@@ -135,13 +135,10 @@ def _image(rows: Tensor, like: Tensor) -> Tensor:
 
 class _BatchNormReLU6(torch.autograd.Function):
     @staticmethod
-    def forward(
-        context: Any, image: Tensor, weight: Tensor, bias: Tensor, eps: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(context: Any, image: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple:
         # Detached, since the sizes of an nn.Parameter would be compiled in.
-        y, mean, variance, *rest = normalise_and_cut(
-            _rows(image), weight.detach(), bias.detach(), eps
-        )
+        told = normalise_and_cut(_rows(image), weight.detach(), bias.detach(), eps)
+        y, mean, variance, *rest = told
         context.save_for_backward(image, mean, *rest)
         context.mark_non_differentiable(mean, variance)
         return _image(y, image), mean, variance
@@ -179,19 +176,13 @@ def _join_batch_norm_and_relu6(layers: nn.Sequential) -> None:
 
 
 def _keeps_plain_statistics(layer: nn.Module) -> bool:
-    return (
-        type(layer) is nn.BatchNorm2d
-        and layer.affine
-        and layer.track_running_stats
-        and layer.momentum is not None
-    )
+    is_usual = type(layer) is nn.BatchNorm2d and layer.affine and layer.track_running_stats
+    return is_usual and layer.momentum is not None
 
 
 class _Depthwise(torch.autograd.Function):
     @staticmethod
-    def forward(
-        context: Any, x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]
-    ) -> Tensor:
+    def forward(context: Any, x: Tensor, weight: Tensor, stride: tuple, padding: tuple) -> Tensor:
         context.save_for_backward(x, weight)
         context.stride, context.padding = stride, padding
         return F.conv2d(x, weight, None, stride, padding, 1, len(weight))
@@ -212,9 +203,8 @@ class _Depthwise(torch.autograd.Function):
         of_x = F.conv2d(spread, weight.flip(2, 3), None, 1, turned, 1, len(weight))
         if max(kernel_size) > 3 and gradient.dtype == torch.bfloat16:
             x, gradient = x.float(), gradient.float()
-        of_weight = torch.nn.grad.conv2d_weight(
-            x, weight.shape, gradient, stride, padding, 1, len(weight)
-        )
+        settings = (stride, padding, 1, len(weight))
+        of_weight = torch.nn.grad.conv2d_weight(x, weight.shape, gradient, *settings)
         return of_x, of_weight.to(context.saved_tensors[1].dtype), None, None
 
 
@@ -227,14 +217,11 @@ class Depthwise(nn.Conv2d):
 
 
 def _is_slow_depthwise(layer: nn.Conv2d) -> bool:
-    return (
-        layer.groups == layer.in_channels == layer.out_channels > 1
-        and (max(layer.stride) > 1 or max(layer.kernel_size) > 3)
-        and layer.dilation == (1, 1)
-        and layer.bias is None
-        and layer.padding_mode == "zeros"
-        and layer.padding == tuple(k // 2 for k in layer.kernel_size)
-    )
+    is_depthwise = layer.groups == layer.in_channels == layer.out_channels > 1
+    is_slow = max(layer.stride) > 1 or max(layer.kernel_size) > 3
+    settings = (layer.padding_mode, layer.padding, layer.dilation, layer.bias is None)
+    usual = ("zeros", tuple(k // 2 for k in layer.kernel_size), (1, 1), True)
+    return is_depthwise and is_slow and settings == usual
 
 
 @kernel
@@ -258,13 +245,9 @@ class FastStem(nn.Sequential):
         if not self.training or len(self) != 5:  # a slice of a stem is one of its class
             return super().forward(spectrogram)
         norm, spreading, _, mixing, _ = self
-        image = colours(
-            norm(spectrogram)[:, 0],
-            spreading.weight.flatten(),
-            spreading.bias,
-            mixing.weight.flatten(1),
-            mixing.bias,
-        )
+        hidden = (spreading.weight.flatten(), spreading.bias)
+        mixed = (mixing.weight.flatten(1), mixing.bias)
+        image = colours(norm(spectrogram)[:, 0], *hidden, *mixed)
         if torch.is_autocast_enabled(image.device.type):
             image = image.to(torch.get_autocast_dtype(image.device.type))
         return image.permute(0, 3, 1, 2)
