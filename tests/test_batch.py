@@ -321,6 +321,20 @@ def test_a_worker_elsewhere_takes_over_where_the_command_was_given(tiny, execute
     assert os.environ[STOP_FILE] == given[STOP_FILE]
 
 
+def test_runs_ask_a_cluster_that_has_gpus_for_one_and_stores_do_not(tiny, executed, monkeypatch):
+    asked, has = [], {"workers": {"one": {"resources": {"gpu": 1}}, "other": {}}}
+    monkeypatch.setattr(HereAndNow, "scheduler_info", lambda client, n_workers: has)
+
+    def submit(client: HereAndNow, *work: object, key: str, resources: dict | None) -> Done:
+        asked.append(resources)
+        return Done(key)
+
+    monkeypatch.setattr(HereAndNow, "submit", submit)
+    for device in ("auto", "cpu"):
+        batch.submit(plan([tiny(representations=["logmel"], device=device)]), HereAndNow())
+    assert asked == [None, {"gpu": 1}, None, None]
+
+
 def test_a_cell_that_a_person_stopped_is_no_failure(tiny, executed, monkeypatch):
     def stop(node: Node) -> None:
         raise Stopped("stopped after epoch 3")

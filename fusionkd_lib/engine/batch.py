@@ -122,10 +122,9 @@ def submit(graph: Graph, client: Client) -> tuple[dict[str, Future], dict[str, O
     for name, node in todo.items():
         parents = [futures.get(need) or outcomes[need] for need in node.needs]
         on_gpu = has_gpu and node.kind != "store" and node.params.device != "cpu"
-        resources = {GPU: 1} if on_gpu else None
         key = f"{name}-{os.environ[STOP_FILE]}"
         work = (run_node, node, parents, environment)
-        futures[name] = client.submit(*work, key=key, resources=resources)
+        futures[name] = client.submit(*work, key=key, resources={GPU: 1} if on_gpu else None)
     return futures, outcomes
 
 
