@@ -55,12 +55,7 @@ def main() -> None:
 @click.option("--tls-key", "tls_client_key", type=FILE, help="Its private key.")
 @click.option("--workers", type=click.IntRange(min=1), help="Runs at once on this machine.")
 def run(
-    files: tuple[Path, ...],
-    dry_run: bool,
-    force: bool,
-    scheduler: str | None,
-    workers: int | None,
-    **tls: str | None,
+    files: tuple, dry_run: bool, force: bool, scheduler: str | None, workers: int | None, **tls: str
 ) -> None:
     """Train the branches and pairs that parameter FILES describe, as executed notebooks.
 

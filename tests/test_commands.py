@@ -1,22 +1,27 @@
-"""The commands `score` and `data`, and every parameter file that they come with."""
+"""The commands `table` and `trace` over damaged runs, `score`, `data`, and all parameter files."""
 
 import hashlib
 import http.server
 import json
+import shutil
+import subprocess
+import sys
 import tarfile
 import threading
 from collections import Counter
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
+from handmade import write_pair
 from miniature import COARSE_TAGS, FINE_TAGS, make_sonyc_ust, make_urbansound8k
 
 from fusionkd_lib.cli import main
 from fusionkd_lib.datasets import urbansound8k
 from fusionkd_lib.engine.graph import plan
-from fusionkd_lib.params import load_params
+from fusionkd_lib.params import load_params, make_params
 
 PREDICTIONS = ("volunteer_vote_mean", "constant_half", "uniform_noise", "noisy_truth")
 # Where the challenge's unstable sort orders tied recalls at random.
@@ -27,6 +32,46 @@ PAIRS = [("logmel", "gammatone"), ("logmel", "cqt"), ("gammatone", "cqt")]
 
 def fusionkd(*arguments):
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+# Tables over damaged runs
+
+
+@pytest.fixture
+def runs(tmp_path) -> Path:
+    """Return a folder of two pairs that share a branch, of which the second is damaged."""
+    for pair in PAIRS[:2]:
+        scores = np.eye(10)[np.arange(8) % 2]
+        alone, together = dict.fromkeys(pair, scores), dict.fromkeys([*pair, "fused"], scores)
+        params = make_params({"representations": pair, "epochs": 1})
+        *_, last = write_pair(tmp_path, params, {"alone": alone, "together": together})
+    (last.folder / "scores.npz").write_bytes(b"")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "arguments", [["table"], ["table", "--json"], ["trace", "Table I", "Log-mel (KD)"]]
+)
+def test_a_damaged_run_is_told_the_others_are_shown_and_the_status_is_1(runs, arguments):
+    answer = fusionkd(*arguments, "--runs", runs)
+    assert answer.exit_code == 1
+    (line,) = answer.stderr.splitlines()
+    assert line.startswith(f"Error: {runs}/urban_synth-fold1-seed0-logmel+cqt-")
+    assert line.endswith(
+        "scores.npz: missing or changed since its run: delete the run's folder, "
+        "and it is done again"
+    )
+    assert "logmel + gammatone" in answer.stdout
+    assert "Table II" not in answer.stdout
+    command = "import sys; from fusionkd_lib.cli import main; main(sys.argv[1:])"
+    process = subprocess.run(
+        [sys.executable, "-c", command, *arguments, "--runs", runs], capture_output=True, text=True
+    )
+    assert (process.returncode, process.stdout) == (1, answer.stdout)
+    for path in runs.glob("*-logmel+cqt-*"):
+        shutil.rmtree(path)
+    whole = fusionkd(*arguments, "--runs", runs)
+    assert (whole.exit_code, whole.stderr, whole.stdout) == (0, "", answer.stdout)
 
 
 # Scores

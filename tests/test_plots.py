@@ -6,8 +6,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import soundfile
+from handmade import write_pair
+from matplotlib.colors import to_rgb
 
 from fusionkd_book import figures
+from fusionkd_lib.params import make_params
+from fusionkd_lib.runs import find_records
+from fusionkd_lib.tables import collect
 
 RATE = 16000
 
@@ -28,6 +33,28 @@ def test_a_player_holds_the_sound_under_its_name():
     loudest = np.abs(np.fft.rfft(middle)).argmax() * rate / len(middle)
     assert loudest == pytest.approx(440, abs=2)
     assert np.abs(middle).max() == pytest.approx(0.9, abs=0.1)
+
+
+@pytest.mark.parametrize("missing", [[], [0], [0, 1]])
+def test_a_figure_of_a_table_shows_the_rows_that_are_there(tmp_path, missing):
+    pair, scores = ("logmel", "gammatone"), np.eye(10)[np.arange(20) % 3]
+    both = {
+        "alone": dict.fromkeys(pair, scores),
+        "together": dict.fromkeys([*pair, "fused"], scores),
+    }
+    runs = write_pair(tmp_path, make_params({"representations": pair}), both)
+    for index in missing:
+        (runs[index].folder / "complete.json").unlink()
+    (table,) = collect(find_records(tmp_path)[0])
+    ax = figures.table_figure(table)
+    labels = [tick.get_text() for tick in ax.get_yticklabels()]
+    heights = dict(zip(labels, ax.get_yticks(), strict=True))
+    dots = [line for line in ax.get_lines() if line.get_marker() == "o"]
+    shown = {(*line.get_xdata(), *line.get_ydata(), to_rgb(line.get_color())) for line in dots}
+    names = ["Log-mel", "Gammatone", "Log-mel (KD)", "Gammatone (KD)", "Fused classifier"]
+    heads, there = [*pair, *pair, "fused"], set(range(5)) - set(missing)
+    # Every third of the classes is 0, and so are all targets: 7 of 20.
+    assert shown == {(35, heights[names[i]], to_rgb(figures.COLOURS[heads[i]])) for i in there}
 
 
 def test_the_framework_shows_both_branches_and_their_teacher():

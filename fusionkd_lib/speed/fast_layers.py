@@ -31,7 +31,9 @@ def use_fast_layers(model: nn.Module) -> None:
         if isinstance(module, nn.Conv2d) and _is_slow_depthwise(module):
             module.__class__ = Depthwise
         if isinstance(module, nn.Sequential):
-            _join_batch_norm_and_relu6(module)
+            for i in range(1, len(module)):
+                if isinstance(module[i], nn.ReLU6) and _keeps_plain_statistics(module[i - 1]):
+                    module[i - 1].__class__, module[i] = BatchNormReLU6, nn.Identity()
         if isinstance(module, Branch):
             module.stem.__class__ = FastStem
 
@@ -166,13 +168,6 @@ class BatchNormReLU6(nn.BatchNorm2d):
         self.running_mean.lerp_(mean, self.momentum)
         self.running_var.lerp_(variance * (n / (n - 1)), self.momentum)
         return output
-
-
-def _join_batch_norm_and_relu6(layers: nn.Sequential) -> None:
-    for i in range(1, len(layers)):
-        if _keeps_plain_statistics(layers[i - 1]) and isinstance(layers[i], nn.ReLU6):
-            layers[i - 1].__class__ = BatchNormReLU6
-            layers[i] = nn.Identity()
 
 
 def _keeps_plain_statistics(layer: nn.Module) -> bool:
