@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fusionkd_lib import features, metrics, models
+from fusionkd_lib import features, metrics, models, training
 from fusionkd_lib.batches import Data
 from fusionkd_lib.catalogue import DATASETS, FUSED, REPRESENTATIONS
 from fusionkd_lib.datasets import Clips, open_clips
@@ -28,17 +28,7 @@ from fusionkd_lib.params import Params
 from fusionkd_lib.records import Provenance, Record, TestClips
 from fusionkd_lib.runs import CHECKPOINT, STOP_FILE, Run, outputs_root, settle, where_from
 from fusionkd_lib.speed import resolve_device, set_up_process
-from fusionkd_lib.training import (
-    ByHead,
-    Progress,
-    Recipe,
-    Report,
-    Values,
-    fit,
-    predict,
-    print_epoch,
-    probabilities,
-)
+from fusionkd_lib.training import Progress, Recipe, Report, fit, print_epoch
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -248,9 +238,13 @@ def load_fusion(run: Record) -> FusionKD:
 
 def _with_weights(model: Network, run: Record, name: str) -> Network:
     """Load weights that must be exactly this network's, and finite."""
-    wanted, state = model.state_dict(), run.weights(name)
-    odd = {key for key in wanted.keys() & state.keys() if not _fits(state[key], wanted[key])}
-    if odd := odd | wanted.keys() ^ state.keys():
+    state = run.weights(name)
+    found, wanted = (
+        {key: (x.shape, x.dtype) for key, x in tensors.items()}
+        for tensors in (state, model.state_dict())
+    )
+    odd = {key for key, _ in found.items() ^ wanted.items()}
+    if odd := odd | {key for key, x in state.items() if not x.isfinite().all()}:
         raise InputError(
             f"{run.folder / name}.safetensors: these are not the weights of this network "
             f"({min(odd)} differs or is not finite): use the run that they came from"
@@ -259,18 +253,13 @@ def _with_weights(model: Network, run: Record, name: str) -> Network:
     return model
 
 
-def _fits(found: Tensor, wanted: Tensor) -> bool:
-    alike = (found.shape, found.dtype) == (wanted.shape, wanted.dtype)
-    return alike and bool(torch.isfinite(found).all())
-
-
 def _train(
     run: Run, model: nn.Module, prepared: Prepared, parents: list[Record], report: Report
 ) -> Record:
     params, data, start = prepared.params, prepared.data, datetime.now(UTC)
     run.begin(params)
 
-    def write_and_report(history: list[Values], n_epochs: int) -> None:
+    def write_and_report(history: list[training.Values], n_epochs: int) -> None:
         run.write_history(history)
         report(history, n_epochs)
         if len(history) < n_epochs and os.path.exists(os.environ.get(STOP_FILE, "")):
@@ -314,10 +303,10 @@ def judge(model: nn.Module, prepared: Prepared, progress: Progress) -> dict[str,
     return {"metrics": figures, "scores": scores, "weights": weights}
 
 
-def _scores(model: nn.Module, data: Data, rows: np.ndarray, recipe: Recipe) -> ByHead:
+def _scores(model: nn.Module, data: Data, rows: np.ndarray, recipe: Recipe) -> training.ByHead:
     """Return scores (n, K) by classifier, rounded as they will be stored."""
-    score = partial(probabilities, multi_label=data.multi_label)
-    logits = predict(model, data, rows, recipe=recipe)
+    score = partial(training.probabilities, multi_label=data.multi_label)
+    logits = training.predict(model, data, rows, recipe=recipe)
     return {head: score(x).astype(np.float16).astype(np.float32) for head, x in logits.items()}
 
 

@@ -238,10 +238,8 @@ def print_epoch(history: list[Values], n_epochs: int) -> None:
     """Print one line for a person who watches."""
     row = history[-1]
     validation = f"  validation {row['val_loss']:.3f}" if "val_loss" in row else ""
-    print(
-        f"epoch {row['epoch']:3d}/{n_epochs}  loss {row['loss']:.3f}{validation}  "
-        f"lr {row['lr']:.0e}  {row['seconds']:.1f} s"
-    )
+    losses_told = f"loss {row['loss']:.3f}{validation}  lr {row['lr']:.0e}"
+    print(f"epoch {row['epoch']:3d}/{n_epochs}  {losses_told}  {row['seconds']:.1f} s")
 
 
 def fit(
