@@ -5,7 +5,7 @@ This is the one place that takes a whole `Params` apart; below it, functions tak
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -86,10 +86,8 @@ def data_root(params: Params) -> Path | None:
         return Path(params.data_root) if params.data_root else None
     folder = params.data_folder or folder
     if not home:
-        raise InputError(
-            f"dataset = {params.dataset} needs its clips: set data_root, or FUSIONKD_DATA to the "
-            f"folder that holds {folder}"
-        )
+        way_out = f"set data_root, or FUSIONKD_DATA to the folder that holds {folder}"
+        raise InputError(f"dataset = {params.dataset} needs its clips: {way_out}")
     return Path(home) / folder
 
 
@@ -201,10 +199,9 @@ def train_fusion(params: Params, *, report: Report = print_epoch) -> Record:
         prepared = prepare(params)
         data = data_fingerprint(prepared.clips)
         if stale := [parent.folder for parent in parents if parent.provenance.data != data]:
-            raise InputError(
-                f"{stale[0]}: this branch was trained on other clips than there are now: delete "
-                "the folder, and the branch is trained again"
-            )
+            fault = "this branch was trained on other clips than there are now"
+            way_out = "delete the folder, and the branch is trained again"
+            raise InputError(f"{stale[0]}: {fault}: {way_out}")
         branches = [load_branch(parent, tap=params.tap) for parent in parents]
         model = build_fusion(params, branches, prepared.data.n_classes)
         return _train(run, model, prepared, parents, report)
@@ -239,18 +236,17 @@ def load_fusion(run: Record) -> FusionKD:
 def _with_weights(model: Network, run: Record, name: str) -> Network:
     """Load weights that must be exactly this network's, and finite."""
     state = run.weights(name)
-    found, wanted = (
-        {key: (x.shape, x.dtype) for key, x in tensors.items()}
-        for tensors in (state, model.state_dict())
-    )
-    odd = {key for key, _ in found.items() ^ wanted.items()}
+    odd = {key for key, *_ in _described(state) ^ _described(model.state_dict())}
     if odd := odd | {key for key, x in state.items() if not x.isfinite().all()}:
-        raise InputError(
-            f"{run.folder / name}.safetensors: these are not the weights of this network "
-            f"({min(odd)} differs or is not finite): use the run that they came from"
-        )
+        path = f"{run.folder / name}.safetensors"
+        fault = f"these are not the weights of this network ({min(odd)} differs or is not finite)"
+        raise InputError(f"{path}: {fault}: use the run that they came from")
     model.load_state_dict(state)
     return model
+
+
+def _described(state: Mapping[str, Tensor]) -> set[tuple[str, torch.Size, torch.dtype]]:
+    return {(key, x.shape, x.dtype) for key, x in state.items()}
 
 
 def _train(

@@ -480,10 +480,7 @@ def test_a_finished_training_is_not_trained_again(recipe, tmp_path):
     progress = train(branch(), tmp_path, recipe, n_epochs=2)
     again = branch()
     assert_same(
-        again,
-        train(again, tmp_path, recipe, n_epochs=2, report=cut_after(2)),
-        again,
-        progress,
+        again, train(again, tmp_path, recipe, n_epochs=2, report=cut_after(2)), again, progress
     )
 
 
@@ -904,6 +901,11 @@ def test_all_shortcuts_are_those_that_pay_on_the_machine(monkeypatch, supported)
     assert set(resolve("all", torch.device("cpu"))) == both | {"fast_layers", "reuse_memory"}
     assert set(resolve("all", torch.device("cuda"))) == both | {"store_on_device"}
     assert resolve((), torch.device("cpu")) == ()
+
+
+def test_a_recipe_takes_all_the_shortcuts_of_the_machine(tiny):
+    assert experiment.recipe_of(tiny(shortcuts="all")).shortcuts == FASTER
+    assert experiment.recipe_of(tiny(shortcuts=["channels_last"])).shortcuts == ("channels_last",)
 
 
 def test_a_line_for_each_epoch_tells_what_counts(recipe, tmp_path, capsys):
