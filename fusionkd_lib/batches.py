@@ -96,7 +96,5 @@ def shares(parts: Sequence[Tensor]) -> list[dict[str, Tensor | float]]:
     """
     annotated = [(~part.isnan()).sum() for part in parts]  # read nowhere: a device need not wait
     total, n_clips = sum(annotated).clamp(min=1), sum(map(len, parts))
-    return [
-        {"ce": n / total, "kd": len(part) / n_clips}
-        for n, part in zip(annotated, parts, strict=True)
-    ]
+    pairs = zip(annotated, parts, strict=True)
+    return [{"ce": n / total, "kd": len(part) / n_clips} for n, part in pairs]

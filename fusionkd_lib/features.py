@@ -158,10 +158,9 @@ def _open(folder: Path, n_clips: int) -> np.ndarray:
     except (OSError, ValueError, EOFError) as error:
         if getattr(error, "errno", None) in PASSING:
             raise
-        raise InputError(
-            f"{path}: the stored spectrograms cannot be read ({error}): delete the folder, and the "
-            "next run computes them again"
-        ) from None
+        way_out = "delete the folder, and the next run computes them again"
+        fault = f"the stored spectrograms cannot be read ({error})"
+        raise InputError(f"{path}: {fault}: {way_out}") from None
 
 
 def forget_pages(stored: np.ndarray) -> None:
@@ -249,8 +248,6 @@ def _new_array(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarra
         return array
     except OSError as error:
         path.unlink(missing_ok=True)
-        mebibytes = np.prod(shape) * dtype.itemsize / 2**20
-        raise InputError(
-            f"{path}: no room for {mebibytes:,.1f} MiB of spectrograms ({error.strerror}): free "
-            "space, or set FUSIONKD_OUTPUTS to a larger disk"
-        ) from None
+        size = f"{np.prod(shape) * dtype.itemsize / 2**20:,.1f} MiB of spectrograms"
+        way_out = "free space, or set FUSIONKD_OUTPUTS to a larger disk"
+        raise InputError(f"{path}: no room for {size} ({error.strerror}): {way_out}") from None

@@ -6,6 +6,7 @@ task, and (B, K) in [0, 1], NaN where not annotated, for a multi-label one.
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -113,20 +114,16 @@ PAPER = Distillation()
 
 def classification_terms(output: Output, targets: Tensor, *, multi_label: bool) -> Terms:
     """One cross-entropy per classifier: Eq. 1 of a branch, the sum of Eq. 3 of a fused network."""
-    return {
-        f"ce_{name}": classification_loss(logits, targets, multi_label=multi_label)
-        for name, logits in output.logits_by_head().items()
-    }
+    loss = partial(classification_loss, targets=targets, multi_label=multi_label)
+    return {f"ce_{name}": loss(logits) for name, logits in output.logits_by_head().items()}
 
 
 def distillation_terms(output: Output, distillation: Distillation, *, multi_label: bool) -> Terms:
     """One distillation loss per branch; their sum is L_KD (Eq. 2), and of one branch nothing."""
     teacher = output.logits.detach() if distillation.detach_teacher else output.logits
     settings = {"kind": distillation.loss, "temperature": distillation.temperature}
-    return {
-        f"kd_{name}": distillation_loss(branch.logits, teacher, multi_label=multi_label, **settings)
-        for name, branch in output.branches.items()
-    }
+    loss = partial(distillation_loss, teacher_logits=teacher, multi_label=multi_label, **settings)
+    return {f"kd_{name}": loss(branch.logits) for name, branch in output.branches.items()}
 
 
 def total_loss(terms: Terms, *, kd_weight: float = 0.0) -> Tensor:

@@ -38,8 +38,8 @@ class Output:
 
     def logits_by_head(self) -> dict[str, Tensor]:
         """Return the logits (B, K) of every classifier: the branches' first, the own one last."""
-        branches = {name: branch.logits for name, branch in self.branches.items()}
-        return {**branches, self.name: self.logits}
+        heads = {**self.branches, self.name: self}
+        return {name: head.logits for name, head in heads.items()}
 
 
 class Normalise(nn.Module):
@@ -58,11 +58,16 @@ class Normalise(nn.Module):
         return (spectrogram - self.mean) / self.deviation
 
 
+@torch.no_grad()
 def colour_stem() -> nn.Sequential:
     """Two 1x1 convolutions from 1 to 3 channels, as a trunk wants (Adapa 2019, the paper's [2])."""
     first, second = nn.Conv2d(1, 10, kernel_size=1), nn.Conv2d(10, 3, kernel_size=1)
     stem = nn.Sequential(nn.BatchNorm2d(1), first, nn.ReLU(), second, nn.ReLU())
-    _turn_over(second, dead_channels(stem))
+    # A channel that is born dead never learns, and with all three a branch sees nothing: more than
+    # half of all draws have one. With its sign turned it is alive; other draws stay as they are.
+    sign = 1.0 - 2.0 * dead_channels(stem)
+    second.weight *= sign.view(-1, 1, 1, 1)
+    second.bias *= sign
     return stem
 
 
@@ -72,15 +77,6 @@ def dead_channels(stem: nn.Sequential) -> Tensor:
     levels = torch.linspace(-1.5, 1.5, 31).view(1, 1, 1, -1)  # most of what BatchNorm gives
     before = stem[1:4](levels)  # (1, 3, 1, 31)
     return (before <= 0).all(dim=3).flatten()
-
-
-@torch.no_grad()
-def _turn_over(convolution: nn.Conv2d, channels: Tensor) -> None:
-    # A channel that is born dead never learns, and with all three a branch sees nothing: more than
-    # half of all draws have one. With its sign turned it is alive; other draws stay as they are.
-    sign = 1.0 - 2.0 * channels
-    convolution.weight *= sign.view(-1, 1, 1, 1)
-    convolution.bias *= sign
 
 
 def classifier(n_features: int, hidden: Sequence[int], n_classes: int) -> nn.Sequential:

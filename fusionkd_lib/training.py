@@ -104,6 +104,8 @@ def train_step(
         The batch, as a rule in one part: (spectrograms, targets, `WHOLE`).
     kd_weight
         lambda of this step.
+    recipe
+        Its ``distillation`` and ``shortcuts`` count here.
 
     Returns
     -------
@@ -238,10 +240,8 @@ def print_epoch(history: list[Values], n_epochs: int) -> None:
     """Print one line for a person who watches."""
     row = history[-1]
     validation = f"  validation {row['val_loss']:.3f}" if "val_loss" in row else ""
-    print(
-        f"epoch {row['epoch']:3d}/{n_epochs}  loss {row['loss']:.3f}{validation}  "
-        f"lr {row['lr']:.0e}  {row['seconds']:.1f} s"
-    )
+    epoch = f"epoch {row['epoch']:3d}/{n_epochs}  loss {row['loss']:.3f}{validation}"
+    print(f"{epoch}  lr {row['lr']:.0e}  {row['seconds']:.1f} s")
 
 
 def fit(
@@ -346,7 +346,5 @@ def load_checkpoint(path: Path, parts: Mapping[str, Any]) -> Progress:
             part.load_state_dict(state[name])
         return Progress(history=state["history"], best=state["best"])
     except Exception as error:  # whatever torch finds wrong with a file, the way out is one
-        raise InputError(
-            f"{path}: this checkpoint cannot be read ({type(error).__name__}): delete it, and the "
-            "run begins anew"
-        ) from None
+        fault = f"this checkpoint cannot be read ({type(error).__name__})"
+        raise InputError(f"{path}: {fault}: delete it, and the run begins anew") from None

@@ -88,7 +88,7 @@ def _network(name: str, pretrained: bool, **settings: float) -> nn.Module:
     try:
         return models.get_model(name, weights=choice, **settings)
     except (OSError, RuntimeError) as error:  # no network, a cut connection; a wrong checksum
-        raise InputError(
-            f"weights = 'imagenet': {name}'s could not be downloaded ({error}): "
-            f"put {choice.url} into {torch.hub.get_dir()}/checkpoints, or use weights: scratch"
-        ) from None
+        place = f"{torch.hub.get_dir()}/checkpoints"
+        fault = f"weights = 'imagenet': {name}'s could not be downloaded ({error})"
+        way_out = f"put {choice.url} into {place}, or use weights: scratch"
+        raise InputError(f"{fault}: {way_out}") from None

@@ -63,10 +63,6 @@ PARAMETERS = {
         holding(b"augmentation: [mask]\n"),
         ("augmentation = 'mask'", "did you mean 'masks'"),
     ),
-    "a test fold that is trained on": (
-        holding(b"fold: 2\ntrain_folds: [1, 2]\n"),
-        ("train_folds = [1, 2]", "leave out 2, the test fold"),
-    ),
     "a training fold that there is not": (
         holding(b"train_folds: [2, 12]\n"),
         ("train_folds = [2, 12]", "folds 1 to 5"),
@@ -154,6 +150,10 @@ PARAMETERS = {
     "a key alone and in the grid": (
         holding(b"fold: 1\ngrid:\n  fold: [1, 2]\n"),
         ("'fold' stands both alone and in the grid", "keep one"),
+    ),
+    "a key twice in a list of a list": (
+        holding(b"head: [{a: 1, a: 2}]\n"),
+        ("'a'", "line 1", "twice"),
     ),
     "a grid with a key twice": (
         holding(b"grid:\n  fold: [1]\n  fold: [2]\n"),

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from fusionkd_lib.errors import InputError
+from fusionkd_lib.experiment import build_branch, build_fusion
 from fusionkd_lib.models import (
     FUSED,
     Branch,
@@ -129,6 +130,17 @@ def test_a_trunk_that_nobody_knows_is_refused_with_those_that_are_known():
 def test_a_trunk_that_does_not_come_in_the_width_is_refused(trunk, width, widths):
     with pytest.raises(InputError, match=rf"^width = {width}: {trunk} comes in width {widths}$"):
         Branch("logmel", 10, trunk=trunk, width=width)
+
+
+@pytest.mark.parametrize(
+    ("head", "widths"),
+    [([], [5]), ([8], [16, 5]), ([8, 6], [16, 6, 5]), ([8, 6, 4], [16, 6, 4, 5])],
+)
+def test_the_first_layer_of_a_fused_head_grows_with_the_branches(tiny, head, widths):
+    params = tiny(head=head, representations=["logmel", "cqt"])
+    branches = [build_branch(params, name, 5) for name in params.representations]
+    fused = build_fusion(params, branches, 5).fusion.head
+    assert [layer.out_features for layer in fused if isinstance(layer, nn.Linear)] == widths
 
 
 # Maps

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from fusionkd_lib import losses, models
-from fusionkd_lib.engine import notebooks
+from fusionkd_lib.engine.notebooks import read
 from fusionkd_lib.models import FUSED
 from fusionkd_lib.representations import build
 
-CODE = [c for c in notebooks.read("appendix_one_page").cells if c.cell_type == "code"]
+CODE = [c for c in read("appendix_one_page").cells if c.cell_type == "code"]
 BINS = {"logmel": 64, "gammatone": 40}  # maps of two heights, so that the pooling has work
 K = 4
 SMALL = "n_recordings, epochs, joint_epochs, batch_size = 3, 2, 2, 10"
@@ -30,10 +30,6 @@ def page() -> SimpleNamespace:
         is_settings = "parameters" in cell.metadata.get("tags", [])
         exec(f"{cell.source}\n{SMALL if is_settings else ''}", namespace)
     return SimpleNamespace(**namespace)
-
-
-def library_output(branch: models.Branch, spectrogram: Tensor) -> models.Output:
-    return branch({branch.name: spectrogram})
 
 
 def library_terms(output: models.Output, targets: Tensor) -> dict[str, Tensor]:
@@ -158,10 +154,10 @@ def test_an_estimate_is_the_mean_and_interval_of_the_means_of_recordings(page):
 @pytest.mark.parametrize("name", BINS)
 def test_its_spectrograms_are_the_librarys(page, name):
     settings = {"sample_rate": page.sample_rate, "hop_length": page.hop_length, "n_fft": page.n_fft}
-    n_bands = {"logmel": {"n_mels": 40}, "gammatone": {"gammatone_bands": 40}}[name]
+    settings[{"logmel": "n_mels", "gammatone": "gammatone_bands"}[name]] = 40
     waveforms = torch.cat([page.waveforms[:12], torch.zeros(1, page.sample_rate)])
     ours = page.represent(waveforms, 40)[name]
-    library = build(name, **settings, **n_bands)(waveforms)
+    library = build(name, **settings)(waveforms)
     # The filters are the same formulas in another order of operations, rounded to float32 in the
     # end: a gain may differ by its last bit, which is 5e-7 dB. A float32 near -100 dB is itself no
     # finer than 8e-6.
@@ -201,7 +197,7 @@ def test_logits_are_the_librarys_bit_for_bit(page, training):
     assert_same_bits(ours(spectrograms), expected)
     for name in BINS:
         library, ours = (branch.train(training) for branch in branches(page, name))
-        logits = library_output(library, spectrograms[name]).logits
+        logits = library(spectrograms).logits
         assert_same_bits(ours(spectrograms), {name: logits})
 
 
@@ -243,7 +239,7 @@ def test_gradients_of_a_fused_network_are_the_librarys_bit_for_bit(page):
 def test_gradients_of_a_branch_are_the_librarys_bit_for_bit(page, name):
     spectrograms, targets = batch()
     library, ours = branches(page, name)
-    terms = library_terms(library_output(library, spectrograms[name]), targets)
+    terms = library_terms(library(spectrograms), targets)
     losses.total_loss(terms).backward()
     page.total_loss(page.loss_terms(ours(spectrograms), targets), 0.0).backward()
     assert_same_bits(gradients(ours), gradients(library))

@@ -903,6 +903,11 @@ def test_all_shortcuts_are_those_that_pay_on_the_machine(monkeypatch, supported)
     assert resolve((), torch.device("cpu")) == ()
 
 
+def test_a_recipe_takes_all_the_shortcuts_of_the_machine(tiny):
+    assert experiment.recipe_of(tiny(shortcuts="all")).shortcuts == FASTER
+    assert experiment.recipe_of(tiny(shortcuts=["channels_last"])).shortcuts == ("channels_last",)
+
+
 def test_a_line_for_each_epoch_tells_what_counts(recipe, tmp_path, capsys):
     train(branch(), tmp_path, recipe, n_epochs=2, report=training.print_epoch)
     lines = capsys.readouterr().out.splitlines()
