@@ -85,10 +85,10 @@ def _names_of(allowed: Collection[str], *words: str) -> BeforeValidator:
     """Take names in the order of those allowed, written as a list or as one; none; or a word."""
 
     def check(value: Any, field: Any) -> str | tuple[str, ...]:
-        key = field.field_name
-        if isinstance(value, str) and choose(key, value, ("none", *words, *allowed)) in words:
-            return value
-        listed = [] if value == "none" else [value] if isinstance(value, str) else value
+        key, single = field.field_name, ("none", *words)
+        if isinstance(value, str) and choose(key, value, (*single, *allowed)) in single:
+            return () if value == "none" else value
+        listed = [value] if isinstance(value, str) else value
         if not isinstance(listed, list | tuple):
             raise InputError(not_allowed(key, value, "use none or a list of names"))
         chosen = {choose(key, name, allowed) for name in listed}
