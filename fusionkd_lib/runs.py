@@ -63,7 +63,8 @@ def runs_root() -> Path:
 
 def settle(params: Params) -> Params:
     """Return parameters whose shortcuts are those that are taken on this machine."""
-    return params.replace(shortcuts=resolve(params.shortcuts, resolve_device(params.device)))
+    device = resolve_device(params.device if params.shortcuts == "all" else "cpu")
+    return params.replace(shortcuts=resolve(params.shortcuts, device))
 
 
 def identity(params: Params, *, branch: str | None = None) -> dict[str, Any]:

@@ -84,10 +84,10 @@ def test_other_sounds_are_another_store(tiny):
     [
         (
             {"cqt_bins": 84, "representations": ["logmel", "cqt"]},
-            "cqt_bins=84 .* above the Nyquist",
+            "cqt_bins=84: .* above the Nyquist",
         ),
-        ({"fmax": 5000.0}, r"fmax=5000 must .* Nyquist frequency 4000 Hz"),
-        ({"fmin": 3000.0, "fmax": 2000.0}, "fmin=3000 must lie in"),
+        ({"fmax": 5000.0}, r"fmax=5000: must .* Nyquist frequency 4000 Hz"),
+        ({"fmin": 3000.0, "fmax": 2000.0}, "fmin=3000: must lie in"),
     ],
 )
 def test_what_could_not_even_begin_is_refused_before_anything_runs(tiny, change, fault):
@@ -165,7 +165,7 @@ def test_the_time_of_a_run_is_estimated_from_the_fastest_like_one(tiny):
 
     def past(kind: str, seconds: float, n_epochs: int, **change: object) -> SimpleNamespace:
         return SimpleNamespace(
-            provenance={"kind": kind, "training_seconds": seconds},
+            provenance=SimpleNamespace(kind=kind, training_seconds=seconds),
             history=[None] * n_epochs,
             params=tiny(epochs=2, **change),
         )

@@ -15,7 +15,10 @@ from fusionkd_lib.trunks import build_trunk
 
 
 def arguments_of(name: str) -> set[str]:
-    return set(inspect.signature(load(name)).parameters)
+    builder = load(name)
+    # A subclass hands some on to its base by `**`.
+    builders = builder.__mro__[:-1] if inspect.isclass(builder) else [builder]
+    return set().union(*(inspect.signature(b).parameters for b in builders))
 
 
 @pytest.mark.parametrize("name", REPRESENTATIONS)

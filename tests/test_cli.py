@@ -122,9 +122,8 @@ def test_a_batch_leaves_finished_runs_and_their_executed_notebooks(done):
         assert all(cell.execution_count for cell in code)
         injected = next(c for c in code if "injected-parameters" in c.metadata.tags)
         assert "clips_per_class = 3" in injected.source
-        assert len(run.history) == 1
-    assert set(run.metrics) == HEADS
-    assert set(run.scores) == {"clips", "groups", "targets", *HEADS}
+        assert len(run.record.history) == 1
+    assert set(run.record.metrics) == set(run.record.scores) == HEADS
 
 
 def test_a_run_that_fails_leaves_the_others_and_is_named_with_its_cell_and_notebook(done):
