@@ -91,7 +91,16 @@ for table in found:
 
 # %%
 for table in found:
-    gains = [gain.to_dict() for gain in tables.gains(table, runs.values())]
+    gains = [
+        {
+            "Branch": figures.label(gain.head),
+            "Gain (points)": f"{gain.gain:+.1f}",
+            "95 % interval": f"{gain.low:+.1f} to {gain.high:+.1f}",
+            "Paper's gain": None if gain.paper is None else f"{gain.paper:+.1f}",
+            "Verdict": gain.verdict,
+        }
+        for gain in tables.gains(table, runs.values())
+    ]
     if gains:
         display(Markdown(f"**{table.title}**\n\n{tables.markdown(gains)}"))
 

@@ -158,16 +158,6 @@ class Gain:
         """``gain`` or ``loss`` where the interval leaves out zero, else ``open``."""
         return "gain" if self.low > 0 else "loss" if self.high < 0 else "open"
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the comparison as a row for `markdown`."""
-        return {
-            "Branch": label(self.head),
-            "Gain (points)": f"{self.gain:+.1f}",
-            "95 % interval": f"{self.low:+.1f} to {self.high:+.1f}",
-            "Paper's gain": None if self.paper is None else f"{self.paper:+.1f}",
-            "Verdict": self.verdict,
-        }
-
 
 def collect(runs: Iterable[Record]) -> list[Table]:
     """Gather runs into tables: equal but for fold and seed belongs together."""
