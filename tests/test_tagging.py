@@ -320,8 +320,8 @@ def test_a_bad_file_is_told_and_the_others_are_tagged(tmp_path):
     assert [result["file"] for result in lines(answer.stdout)] == [good, good]
     errors = answer.stderr.splitlines()
     assert len(errors) == 2
-    assert errors[0].startswith(f"Error: {tmp_path / 'bad.wav'} cannot be read as audio")
-    assert errors[1].startswith(f"Error: {tmp_path / 'none.wav'} does not exist")
+    assert errors[0].startswith(f"Error: {tmp_path / 'bad.wav'}: cannot be read as audio")
+    assert errors[1].startswith(f"Error: {tmp_path / 'none.wav'}: does not exist")
 
 
 @pytest.mark.parametrize(
