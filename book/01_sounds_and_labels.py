@@ -354,7 +354,7 @@ display(
 # %%
 twice = pd.DataFrame(us8k["in two folds"], columns=["Recording", "Fold", "Class", "Clips"])
 halves = twice.groupby("Recording")["Class"].nunique()
-display(Markdown(tables.markdown(twice)))
+display(Markdown(tables.markdown(twice.to_dict("records"))))
 display(
     Markdown(
         f"**{twice['Recording'].nunique()}** recordings, **{twice['Clips'].sum()}** clips, sit in two folds each. In "
@@ -501,18 +501,15 @@ figures.sns.despine()
 
 # %%
 rows = [
-    (rule, f"{100 * hits / heard:.0f} %", f"{100 * hits / true:.0f} %", heard)
+    {
+        "Rule": rule,
+        "Right of those heard": f"{100 * hits / heard:.0f} %",
+        "Heard of those true": f"{100 * hits / true:.0f} %",
+        "Tags set": heard,
+    }
     for rule, (hits, heard, true) in sonyc["crowd against truth"].items()
 ]
-display(
-    Markdown(
-        tables.markdown(
-            pd.DataFrame(
-                rows, columns=["Rule", "Right of those heard", "Heard of those true", "Tags set"]
-            )
-        )
-    )
-)
+display(Markdown(tables.markdown(rows)))
 display(
     Markdown(
         f"Volunteers annotated the {sonyc['clips']['validate']} validation clips as well, so that the rules can be held against "
@@ -553,7 +550,7 @@ left = pd.DataFrame(
     [(who, *counts) for who, counts in sonyc["rows, rows with -1"].items()],
     columns=["Annotator", "Rows", "Rows with -1"],
 )
-display(Markdown(tables.markdown(left)))
+display(Markdown(tables.markdown(left.to_dict("records"))))
 
 # %% [markdown]
 # Only single members of the staff, whose rows we do not train on, and who looked at some categories

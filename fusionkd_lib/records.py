@@ -9,7 +9,6 @@ runs. Weights and notebook are no part of the record.
 
 import hashlib
 import json
-import shutil
 import textwrap
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -161,14 +160,6 @@ class Record:
         """
         path, digests = self.folder / f"{head}.safetensors", _digests(self.folder)
         return _read(path, safetensors.torch.load, digests=digests, most=MOST_BYTES_OF_WEIGHTS)
-
-    def copy(self, root: Path) -> Path:
-        """Copy all but the weights and the notebook: enough for tables, too small to tag with."""
-        (root / self.name).mkdir(parents=True, exist_ok=True)
-        for name in (*FILES, COMPLETE):
-            shutil.copyfile(self.folder / name, root / self.name / name)
-        self.test.write(root)
-        return root / self.name
 
 
 def read_record(folder: Path) -> Record:

@@ -223,9 +223,9 @@ def test_a_key_of_its_own_is_one_more_line_of_the_parameters(toys):
 
 
 def test_what_an_entry_says_is_checked(toys):
-    with pytest.raises(InputError, match="tap = -4 is not allowed: toy_trunk has 3 feature layers"):
+    with pytest.raises(InputError, match=r"tap = -4 .* toy_trunk has 3 feature layers"):
         toys(tap=-4)
-    with pytest.raises(InputError, match="fold = 4 is not allowed: toy_tones has folds 1 to 3"):
+    with pytest.raises(InputError, match=r"fold = 4 .* toy_tones has folds 1 to 3"):
         toys(fold=4)
     with pytest.raises(InputError, match=r"trunk = 'toy_trank' .* did you mean 'toy_trunk'"):
         toys(trunk="toy_trank")

@@ -19,6 +19,7 @@ from handmade import write_pair, write_run
 from hostile import assert_nothing_was_executed, check, holding, pickled, table, text, truncated
 from safetensors.torch import save_file
 
+from fusionkd_book.publish import copy_record
 from fusionkd_lib.params import make_params
 from fusionkd_lib.records import COMPLETE, FILES, MOST_BYTES, TEST_CLIPS, TestClips
 from fusionkd_lib.runs import Run, find_records
@@ -477,7 +478,7 @@ def test_a_copy_is_a_record_without_weights_and_notebook(run, tmp_path):
     (run.folder / "notebook.ipynb").touch()
     copies = tmp_path / "copies"
     for record in find_records(run.folder.parent)[0]:
-        record.copy(copies)
+        copy_record(record, copies)
     records, faults = find_records(copies)
     assert (len(records), faults) == (3, [])
     assert {path.name for path in (copies / run.name).iterdir()} == {*FILES, COMPLETE}

@@ -4,6 +4,7 @@ The copies under ``outputs/executed/`` are written by `execute_copy` alone; read
 GitHub, and nbval compares with them.
 """
 
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from fusionkd_book import figures
 from fusionkd_lib import tables
 from fusionkd_lib.engine.notebooks import execute, read
 from fusionkd_lib.errors import InputError
+from fusionkd_lib.records import COMPLETE, FILES, Record
 from fusionkd_lib.runs import find_records
 
 MAX_BYTES = 1_000_000
@@ -81,7 +83,16 @@ def render(path: Path) -> Path:
 
 def keep_reference(runs: Path, reference: Path) -> list[Path]:
     """Copy the compact records of finished runs into the repository's reference folder."""
-    return [record.copy(reference) for record in find_records(runs)[0]]
+    return [copy_record(record, reference) for record in find_records(runs)[0]]
+
+
+def copy_record(record: Record, root: Path) -> Path:
+    """Copy all but the weights and the notebook: enough for tables, too small to tag with."""
+    (root / record.name).mkdir(parents=True, exist_ok=True)
+    for name in (*FILES, COMPLETE):
+        shutil.copyfile(record.folder / name, root / record.name / name)
+    record.test.write(root)
+    return root / record.name
 
 
 def write_readme(readme: Path, reference: Path) -> None:

@@ -52,8 +52,7 @@ class Node:
     @property
     def n_epochs(self) -> int:
         """Epochs that a branch or fusion node trains for."""
-        joint = self.kind == "fusion" and self.params.joint_epochs
-        return joint or self.params.epochs
+        return (self.kind == "fusion" and self.params.joint_epochs) or self.params.epochs
 
     @property
     def is_done(self) -> bool:
