@@ -53,6 +53,11 @@ def micro_auprc(targets: np.ndarray, scores: np.ndarray) -> float:
     Source
     ------
     DCASE 2019 Task 5, coarse level.
+
+    Examples
+    --------
+    >>> micro_auprc(np.array([[1.0, 0.0]]), np.array([[1.0, 0.0]]))
+    1.0
     """
     targets, scores = check_tags(targets, scores)
     # Counting a tag where its score reaches any shared threshold is counting all scores as one tag.
@@ -60,7 +65,11 @@ def micro_auprc(targets: np.ndarray, scores: np.ndarray) -> float:
 
 
 def macro_auprc(targets: np.ndarray, scores: np.ndarray) -> float:
-    """Average `per_class_auprc` over the K tags; parameters and errors as for `micro_auprc`."""
+    """Average `per_class_auprc` over the K tags; parameters and errors as for `micro_auprc`.
+
+    >>> macro_auprc(np.array([[1.0], [0.0]]), np.array([[1.0], [0.1]]))
+    1.0
+    """
     return float(per_class_auprc(targets, scores).mean())
 
 
@@ -68,6 +77,9 @@ def per_class_auprc(targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Take the area of each tag: (K,), 0 for a tag that is never present.
 
     Parameters and errors are those of `micro_auprc`.
+
+    >>> per_class_auprc(np.array([[1.0, 0.0]]), np.array([[1.0, 0.1]]))
+    array([1., 0.])
     """
     targets, scores = check_tags(targets, scores)
     return np.array([area(count(*tag)) for tag in zip(targets.T, scores.T, strict=True)])

@@ -21,6 +21,10 @@ def classification_loss(logits: Tensor, targets: Tensor, *, multi_label: bool) -
     """Categorical or binary cross-entropy, a mean over clips (and tags).
 
     Source: Eq. 1 and the paragraph before it.
+
+    >>> logits = torch.tensor([[0.0, 0.0]])  # undecided between two classes: log 2
+    >>> classification_loss(logits, torch.tensor([0]), multi_label=False)
+    tensor(0.6931)
     """
     if not multi_label:
         return F.cross_entropy(logits, targets)
@@ -46,6 +50,12 @@ def distillation_loss(
         ``kl``, T^2 KL(teacher || student) of Hinton et al. 2015, of Bernoullis where multi-label.
 
     Source: Eq. 2, one term of its sum.
+
+    Examples
+    --------
+    >>> student, teacher = torch.tensor([[1.0, 0.0]]), torch.tensor([[3.0, 0.0]])
+    >>> distillation_loss(student, teacher), distillation_loss(student, teacher, kind="l2")
+    (tensor(2.), tensor(2.))
     """
     if kind == "mse":
         return F.mse_loss(student_logits, teacher_logits)
@@ -69,12 +79,20 @@ def _bernoulli_kl(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def ramp(progress: float) -> float:
-    """Sigmoid-shaped ramp-up exp(-5 (1 - i)^2), i clipped to [0, 1] (section IV-D)."""
+    """Sigmoid-shaped ramp-up exp(-5 (1 - i)^2), i clipped to [0, 1] (section IV-D).
+
+    >>> [round(ramp(i), 3) for i in (0, 0.5, 1)]
+    [0.007, 0.287, 1.0]
+    """
     return math.exp(-5 * (1 - min(max(progress, 0.0), 1.0)) ** 2)
 
 
 def ramp_progress(epoch: int, n_epochs: int) -> float:
-    """Return i of the ramp: 0 in the first epoch, 1 in the last of the ramp."""
+    """Return i of the ramp: 0 in the first epoch, 1 in the last of the ramp.
+
+    >>> [ramp_progress(epoch, 5) for epoch in (0, 2, 4, 9)]
+    [0.0, 0.5, 1.0, 1.0]
+    """
     return min(epoch / (n_epochs - 1), 1.0) if n_epochs > 1 else 1.0
 
 
@@ -113,13 +131,24 @@ PAPER = Distillation()
 
 
 def classification_terms(output: Output, targets: Tensor, *, multi_label: bool) -> Terms:
-    """One cross-entropy per classifier: Eq. 1 of a branch, the sum of Eq. 3 of a fused network."""
+    """One cross-entropy per classifier: Eq. 1 of a branch, the sum of Eq. 3 of a fused network.
+
+    >>> output = Output("cqt", torch.zeros(1, 2), torch.zeros(1, 8, 2, 2))
+    >>> classification_terms(output, torch.tensor([1]), multi_label=False)
+    {'ce_cqt': tensor(0.6931)}
+    """
     loss = partial(classification_loss, targets=targets, multi_label=multi_label)
     return {f"ce_{name}": loss(logits) for name, logits in output.logits_by_head().items()}
 
 
 def distillation_terms(output: Output, distillation: Distillation, *, multi_label: bool) -> Terms:
-    """One distillation loss per branch; their sum is L_KD (Eq. 2), and of one branch nothing."""
+    """One distillation loss per branch; their sum is L_KD (Eq. 2), and of one branch nothing.
+
+    >>> branch = Output("cqt", torch.zeros(1, 2), torch.zeros(1, 8, 2, 2))
+    >>> fused = Output("fused", torch.ones(1, 2), torch.zeros(1, 8, 2, 2), {"cqt": branch})
+    >>> distillation_terms(fused, PAPER, multi_label=False)
+    {'kd_cqt': tensor(1.)}
+    """
     teacher = output.logits.detach() if distillation.detach_teacher else output.logits
     settings = {"kind": distillation.loss, "temperature": distillation.temperature}
     loss = partial(distillation_loss, teacher_logits=teacher, multi_label=multi_label, **settings)

@@ -28,6 +28,11 @@ def accuracy(targets: np.ndarray, scores: np.ndarray) -> float:
     ------
     InputError
         If the shapes do not fit, a target is no class, or a score is NaN.
+
+    Examples
+    --------
+    >>> accuracy(np.array([0, 1]), np.array([[0.9, 0.1], [0.8, 0.2]]))
+    0.5
     """
     targets, scores = _check_classes(targets, scores)
     return float((scores.argmax(axis=1) == targets).mean())
@@ -37,6 +42,10 @@ def confusion(targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Count clips: (K, K) int64, one row per true class and one column per predicted class.
 
     Parameters and errors are those of `accuracy`.
+
+    >>> confusion(np.array([0, 1]), np.array([[0.9, 0.1], [0.8, 0.2]]))
+    array([[1, 0],
+           [1, 0]])
     """
     targets, scores = _check_classes(targets, scores)
     n_classes = scores.shape[1]
@@ -48,6 +57,9 @@ def per_class_recall(targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Return the accuracy on the clips of each class: (K,), NaN for a class without clips.
 
     Parameters and errors are those of `accuracy`.
+
+    >>> per_class_recall(np.array([0, 1]), np.array([[0.9, 0.1], [0.8, 0.2]]))
+    array([1., 0.])
     """
     matrix = confusion(targets, scores)
     clips = matrix.sum(axis=1)
@@ -74,6 +86,11 @@ def choose_thresholds(targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
     ------
     InputError
         If the shapes differ, or a score is not in [0, 1].
+
+    Examples
+    --------
+    >>> choose_thresholds(np.array([[0.0], [1.0], [1.0]]), np.array([[0.2], [0.6], [0.9]]))
+    array([0.6])
     """
     targets, scores = check_tags(targets, scores)
     tags = [count(*tag) for tag in zip(targets.T, scores.T, strict=True)]
@@ -96,7 +113,11 @@ def official(targets: np.ndarray) -> str:
 
 
 def summary(targets: np.ndarray, scores: np.ndarray) -> dict[str, float | list[float | None]]:
-    """Return every metric of a classifier by name, for (n,) or for (n, K) targets."""
+    """Return every metric of a classifier by name, for (n,) or for (n, K) targets.
+
+    >>> summary(np.array([0, 1]), np.array([[0.9, 0.1], [0.8, 0.2]]))
+    {'accuracy': 0.5, 'per_class_recall': [1.0, 0.0]}
+    """
     if np.ndim(targets) == 1:
         recall = per_class_recall(targets, scores)
         return {"accuracy": accuracy(targets, scores), "per_class_recall": _or_none(recall)}
@@ -143,6 +164,13 @@ def bootstrap(
     Source
     ------
     B. Efron and R. Tibshirani, An Introduction to the Bootstrap, 1993, chapters 8 and 13.
+
+    Examples
+    --------
+    >>> targets, scores = np.array([0, 1]), np.array([[0.9, 0.1], [0.8, 0.2]])
+    >>> values = bootstrap(accuracy, targets, scores, np.array(["a", "b"]), n_resamples=100)
+    >>> values.shape, set(values.tolist()) == {0.0, 0.5, 1.0}
+    ((100,), True)
     """
     targets, scores, groups = np.asarray(targets), np.asarray(scores), np.asarray(groups)
     if n_resamples < 1:
@@ -166,6 +194,10 @@ def bootstrap_interval(
     """Return the ends of the percentile interval of a metric, of coverage ``level``.
 
     The other parameters, errors and the source are those of `bootstrap`.
+
+    >>> targets, scores = np.array([0, 1]), np.array([[0.9, 0.1], [0.8, 0.2]])
+    >>> bootstrap_interval(accuracy, targets, scores, np.array(["a", "b"]))
+    (0.0, 1.0)
     """
     if not 0 < level < 1:
         raise InputError(f"level={level}: must lie in (0, 1)")

@@ -29,6 +29,11 @@ class Output:
         (B, C, f, t): M_j of a branch, or the pooled and concatenated map of the fusion module.
     branches
         The outputs of the branches of a fused network, by name.
+
+    Examples
+    --------
+    >>> Output("cqt", torch.zeros(1, 2), torch.zeros(1, 8, 2, 2)).logits_by_head()
+    {'cqt': tensor([[0., 0.]])}
     """
 
     name: str
@@ -46,6 +51,9 @@ class Normalise(nn.Module):
     """Spectrogram (B, 1, F, T) in dB -> zero mean and unit deviation over the training clips.
 
     The two figures are buffers, so that a saved branch takes plain dB spectrograms.
+
+    >>> Normalise(-40.0, 10.0)(torch.full((1, 1, 1, 2), -30.0))
+    tensor([[[[1., 1.]]]])
     """
 
     def __init__(self, mean: float = 0.0, deviation: float = 1.0) -> None:
@@ -60,7 +68,11 @@ class Normalise(nn.Module):
 
 @torch.no_grad()
 def colour_stem() -> nn.Sequential:
-    """Two 1x1 convolutions from 1 to 3 channels, as a trunk wants (Adapa 2019, the paper's [2])."""
+    """Two 1x1 convolutions from 1 to 3 channels, as a trunk wants (Adapa 2019, the paper's [2]).
+
+    >>> colour_stem()(torch.zeros(2, 1, 128, 87)).shape
+    torch.Size([2, 3, 128, 87])
+    """
     first, second = nn.Conv2d(1, 10, kernel_size=1), nn.Conv2d(10, 3, kernel_size=1)
     stem = nn.Sequential(nn.BatchNorm2d(1), first, nn.ReLU(), second, nn.ReLU())
     # A channel that is born dead never learns, and with all three a branch sees nothing: more than
@@ -73,14 +85,22 @@ def colour_stem() -> nn.Sequential:
 
 @torch.no_grad()
 def dead_channels(stem: nn.Sequential) -> Tensor:
-    """Return which channels (3,) of a stem are blocked at all common levels of its input."""
+    """Return which channels (3,) of a stem are blocked at all common levels of its input.
+
+    >>> dead_channels(colour_stem())
+    tensor([False, False, False])
+    """
     levels = torch.linspace(-1.5, 1.5, 31).view(1, 1, 1, -1)  # most of what BatchNorm gives
     before = stem[1:4](levels)  # (1, 3, 1, 31)
     return (before <= 0).all(dim=3).flatten()
 
 
 def classifier(n_features: int, hidden: Sequence[int], n_classes: int) -> nn.Sequential:
-    """Fully connected layers with BatchNorm and ReLU, then the logits (section IV-C)."""
+    """Fully connected layers with BatchNorm and ReLU, then the logits (section IV-C).
+
+    >>> classifier(1280, (1280, 512), 10)(torch.zeros(2, 1280)).shape
+    torch.Size([2, 10])
+    """
     layers = []
     for width in hidden:
         layers += [nn.Linear(n_features, width), nn.BatchNorm1d(width), nn.ReLU()]
@@ -89,7 +109,11 @@ def classifier(n_features: int, hidden: Sequence[int], n_classes: int) -> nn.Seq
 
 
 def global_average(feature_map: Tensor) -> Tensor:
-    """(B, C, f, t) -> (B, C)."""
+    """(B, C, f, t) -> (B, C).
+
+    >>> global_average(torch.ones(2, 1280, 4, 3)).shape
+    torch.Size([2, 1280])
+    """
     return feature_map.mean(dim=(2, 3))
 
 
@@ -112,6 +136,13 @@ class Branch(nn.Module):
         Mean and deviation of the training clips, in dB.
     initialise
         Whether pretrained weights are wanted; not where a trained branch's own will be loaded.
+
+    Examples
+    --------
+    >>> branch = Branch("logmel", 10, width=0.25, hidden=(16, 8))
+    >>> output = branch({"logmel": torch.zeros(2, 1, 64, 64)})
+    >>> output.logits.shape, output.feature_map.shape
+    (torch.Size([2, 10]), torch.Size([2, 1280, 2, 2]))
     """
 
     def __init__(
@@ -164,6 +195,12 @@ class FusionModule(nn.Module):
     fusion
         ``gap``: pool and classify, as IV-C says; ``conv``: a convolution and a pooling layer after
         the concatenation first, as III-C says.
+
+    Examples
+    --------
+    >>> fusion = FusionModule((4, 4), 10, hidden=(16, 8))
+    >>> fusion([torch.zeros(2, 4, 4, 3), torch.zeros(2, 4, 3, 3)]).feature_map.shape
+    torch.Size([2, 8, 3, 3])
     """
 
     def __init__(
@@ -205,6 +242,14 @@ class FusionKD(nn.Module):
         Pretrained branches, in the order of the representations.
     fusion
         The module over their feature maps.
+
+    Examples
+    --------
+    >>> branches = [Branch(name, 10, width=0.25, hidden=(16, 8)) for name in ("logmel", "cqt")]
+    >>> model = FusionKD(branches, FusionModule((1280, 1280), 10, hidden=(32, 8)))
+    >>> clips = {"logmel": torch.zeros(2, 1, 64, 64), "cqt": torch.zeros(2, 1, 48, 64)}
+    >>> list(model(clips).logits_by_head())
+    ['logmel', 'cqt', 'fused']
     """
 
     def __init__(self, branches: Sequence[Branch], fusion: FusionModule) -> None:
@@ -221,7 +266,11 @@ class FusionKD(nn.Module):
 
 @torch.no_grad()
 def tap_channels(branch: Branch) -> int:
-    """Return C_j, the channel count of a branch's feature map M_j."""
+    """Return C_j, the channel count of a branch's feature map M_j.
+
+    >>> tap_channels(Branch("logmel", 10, width=0.25, hidden=(16, 8)))
+    1280
+    """
     was_training = branch.training
     feature_map = branch.eval()({branch.name: torch.zeros(1, 1, 64, 64)}).feature_map
     branch.train(was_training)
@@ -229,5 +278,9 @@ def tap_channels(branch: Branch) -> int:
 
 
 def n_parameters(network: nn.Module) -> int:
-    """Return how many parameters a network trains."""
+    """Return how many parameters a network trains.
+
+    >>> n_parameters(nn.Linear(3, 2))
+    8
+    """
     return sum(parameter.numel() for parameter in network.parameters())

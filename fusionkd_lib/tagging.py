@@ -168,7 +168,8 @@ def tag_file(tagger: Tagger, path: str | Path, *, windows: bool = False) -> dict
         Plain data: ``file``, ``duration_seconds``, ``run``, ``head``, ``data_status``, ``scores``
         (class -> [0, 1]), ``tags`` (of a multi-label task the classes whose score reaches their
         threshold, the highest first; of a single-label one the likeliest class), and
-        with ``windows`` a list of ``start_seconds`` and ``scores``.
+        with ``windows`` a list of ``start_seconds`` and ``scores``; with ``warning`` what makes the
+        scores doubtful.
 
     Raises
     ------
@@ -186,6 +187,9 @@ def tag_file(tagger: Tagger, path: str | Path, *, windows: bool = False) -> dict
         "scores": _by_class(tagger, scores),
         "tags": _tags(tagger, scores),
     }
+    if end < tagger.clip_format.duration:
+        length = f"{end:.3g} s are less than a window of {tagger.clip_format.duration:g} s"
+        result["warning"] = f"{length}: the rest was padded"
     if windows:
         result["windows"] = [
             {"start_seconds": round(start, 3), "scores": _by_class(tagger, row)}

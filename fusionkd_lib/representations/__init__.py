@@ -74,6 +74,13 @@ def compute(representations: Mapping[str, nn.Module], waveforms: Tensor) -> dict
     ------
     InputError
         If the waveforms are not a batch (B, N) of floating-point samples, or are empty.
+
+    Examples
+    --------
+    >>> import torch
+    >>> modules = {name: build(name, sample_rate=16000) for name in ("logmel", "cqt")}
+    >>> {name: tuple(x.shape) for name, x in compute(modules, torch.zeros(2, 16000)).items()}
+    {'logmel': (2, 1, 128, 32), 'cqt': (2, 1, 84, 32)}
     """
     waveforms = checked(waveforms)
     stft_powers: dict[tuple[int, int], Tensor] = {}
