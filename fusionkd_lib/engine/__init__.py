@@ -4,10 +4,10 @@
 a chapter, `watching` shows what happens. One entry point: `execute`.
 """
 
+import os
+import sys
 from collections.abc import Mapping
 from typing import Any
-
-from fusionkd_lib.errors import Stopped
 
 
 def execute(graph: Mapping, *, workers: int | None = None, **cluster: Any) -> dict[str, Any]:
@@ -22,12 +22,12 @@ def execute(graph: Mapping, *, workers: int | None = None, **cluster: Any) -> di
     cluster
         ``scheduler`` and ``tls``, as of `clusters.open_client`.
 
+    Ctrl-C twice ends the process, with status 130.
+
     Raises
     ------
     InputError
         Where there is no such scheduler.
-    Stopped
-        Where Ctrl-C was pressed twice.
     """
     # A plan alone, or a notebook, needs no Dask.
     from fusionkd_lib.engine import batch, clusters, watching
@@ -38,4 +38,6 @@ def execute(graph: Mapping, *, workers: int | None = None, **cluster: Any) -> di
             futures, outcomes = batch.submit(graph, client)
             return watching.watch(futures, graph, outcomes)
     except KeyboardInterrupt:
-        raise Stopped("Stopped at once; the same command goes on") from None
+        print("Stopped at once; the same command goes on", file=sys.stderr, flush=True)
+        # A thread in the middle of a store cannot be stopped, and an orderly end would abort on it.
+        os._exit(130)
