@@ -300,10 +300,10 @@ def judge(model: nn.Module, prepared: Prepared, progress: Progress) -> dict[str,
 
 
 def _scores(model: nn.Module, data: Data, rows: np.ndarray, recipe: Recipe) -> training.ByHead:
-    """Return scores (n, K) by classifier, rounded as they will be stored."""
+    """Return scores (n, K) by classifier, in float32 as they will be stored."""
     score = partial(training.probabilities, multi_label=data.multi_label)
     logits = training.predict(model, data, rows, recipe=recipe)
-    return {head: score(x).astype(np.float16).astype(np.float32) for head, x in logits.items()}
+    return {head: score(x) for head, x in logits.items()}
 
 
 def _weights_of(model: nn.Module, head: str) -> dict[str, Tensor]:

@@ -1,8 +1,9 @@
 """What a finished run leaves behind, and the one reader of it, which takes nothing on trust.
 
 A record is a folder of five files and ``complete.json``, which is written last and holds the format
-version and the digest of every other file. Scores are stored in float16, and metrics are computed
-from the rounded scores, so that a record proves itself: the reader computes them again. The names,
+version and the digest of every other file. Scores are stored in float32, as the metrics were
+computed from them, so that a record proves itself: the reader computes them again. (Half of that
+precision would tie the highest scores, which moved the official AUPRC by up to a point.) The names,
 recordings and targets of the test clips are stored once per test set, in ``test-clips/`` beside the
 runs. Weights and notebook are no part of the record.
 """
@@ -266,10 +267,10 @@ def _scores(content: bytes, params: Params, provenance: Provenance) -> dict[str,
     shape, scores = (provenance.n_test, len(provenance.classes)), _arrays(content)
     _require(set(scores) == set(heads), f"it is not of {', '.join(heads)}")
     for head, values in scores.items():
-        is_right = (values.shape, values.dtype) == (shape, np.float16)
-        _require(is_right, f"{head} is {values.dtype} {values.shape}, not float16 {shape}")
+        is_right = (values.shape, values.dtype) == (shape, np.float32)
+        _require(is_right, f"{head} is {values.dtype} {values.shape}, not float32 {shape}")
         _require(((values >= 0) & (values <= 1)).all(), f"{head} has a score outside [0, 1]")
-    return {head: scores[head].astype(np.float32) for head in heads}
+    return {head: scores[head] for head in heads}
 
 
 def _metrics(content: bytes, scores: Mapping, test: TestClips, provenance: Provenance) -> dict:

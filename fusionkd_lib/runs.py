@@ -15,7 +15,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import yaml
 from safetensors.torch import save_file
@@ -175,8 +174,7 @@ class Run:
             state = {key: tensor.contiguous() for key, tensor in state.items()}
             with replacing(self.folder / f"{name}.safetensors") as partial:
                 save_file(state, partial)
-        halves = {name: values.astype(np.float16) for name, values in scores.items()}
-        records.write_arrays(self.folder / "scores.npz", halves)
+        records.write_arrays(self.folder / "scores.npz", scores)
         test.write(self.folder.parent)
         write_json(self.folder / "metrics.json", metrics)
         write_json(self.folder / "provenance.json", provenance.model_dump(mode="json"))

@@ -30,7 +30,7 @@ def write_run(
     beside that goes into the provenance.
     """
     params = params.replace(representations=[branch]) if branch else params
-    scores = {head: x.astype(np.float16).astype(np.float32) for head, x in scores.items()}
+    scores = {head: x.astype(np.float32) for head, x in scores.items()}
     n, n_classes = next(iter(scores.values())).shape
     targets = np.zeros(n, dtype=np.int64) if targets is None else targets
     names = ([f"{letter}{i}" for i in range(n)] for letter in "cr")

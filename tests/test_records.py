@@ -202,8 +202,8 @@ def with_one(value: float) -> Callable[[np.ndarray], np.ndarray]:
     return lambda values: np.where(np.arange(values.size).reshape(values.shape) == 4, value, values)
 
 
-def half(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
-    return lambda values: change(values).astype(np.float16)
+def single(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda values: change(values).astype(np.float32)
 
 
 NESTED = b'{"a":' * 100_000 + b"1" + b"}" * 100_000
@@ -318,16 +318,16 @@ FAULTS |= {
         ("one per class",),
     ),
     # Scores
-    "a score of 1.5": (score("fused", half(with_one(1.5))), ("fused has a score outside",)),
-    "a score of NaN": (score("fused", half(with_one(np.nan))), ("fused has a score outside",)),
-    "scores of another clip": (score("logmel", half(lambda x: x[:-1])), ("(5, 3), not float16",)),
-    "scores of another shape": (score("logmel", half(lambda x: x.T)), ("(3, 6), not float16",)),
-    "scores in float32": (
-        score("logmel", lambda x: x.astype(np.float32)),
-        ("float32 (6, 3), not",),
+    "a score of 1.5": (score("fused", single(with_one(1.5))), ("fused has a score outside",)),
+    "a score of NaN": (score("fused", single(with_one(np.nan))), ("fused has a score outside",)),
+    "scores of another clip": (score("logmel", single(lambda x: x[:-1])), ("(5, 3), not float32",)),
+    "scores of another shape": (score("logmel", single(lambda x: x.T)), ("(3, 6), not float32",)),
+    "scores in float16": (
+        score("logmel", lambda x: x.astype(np.float16)),
+        ("float16 (6, 3), not",),
     ),
-    "scores in the other byte order": (score("logmel", lambda x: x.astype(">f2")), (">f2",)),
-    "other scores": (score("logmel", half(lambda x: x[::-1])), ("accuracy of logmel is not",)),
+    "scores in the other byte order": (score("logmel", lambda x: x.astype(">f4")), (">f4",)),
+    "other scores": (score("logmel", single(lambda x: x[::-1])), ("accuracy of logmel is not",)),
     "no scores of a classifier": (
         resealed("scores.npz", arrays(lambda values: values.pop("fused"))),
         ("it is not of logmel, gammatone, fused",),
@@ -354,7 +354,7 @@ FAULTS |= {
     ),
     "scores of a trillion empty words": (
         resealed("scores.npz", headed("'<U0'", f"({2**40},)")),
-        ("not float16",),
+        ("not float32",),
     ),
     "scores that are pickled": (
         resealed("scores.npz", lambda path: headed("'|O'", "(6, 3)", pickled(path))(path)),
@@ -443,8 +443,7 @@ def test_a_record_proves_itself(whole):
     record = whole.record
     assert tuple(record.scores) == tuple(record.metrics) == HEADS
     for head, values in record.scores.items():
-        # What is stored has the eleven bits of float16; the metrics are of that, not of more.
-        np.testing.assert_array_equal(values, values.astype(np.float16))
+        assert values.dtype == np.float32
         metrics = dict(record.metrics[head])
         assert metrics.pop("thresholds") == [0.5] * N_CLASSES
         right = values.argmax(axis=1) == record.test.targets
@@ -461,9 +460,9 @@ def test_a_second_run_of_a_fold_does_not_store_the_names_of_its_clips_again(tmp_
         write_run(tmp_path, params, {"logmel": scores(seed, n=n)}, branch="logmel")
         sizes.append(sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()))
     assert len(list((tmp_path / TEST_CLIPS).iterdir())) == 1
-    # Three scores of two bytes per clip, and some text, such as the names of 80 parameters.
+    # Three scores of four bytes per clip, and some text, such as the names of 80 parameters.
     assert sizes[2] - sizes[1] == pytest.approx(sizes[1] - sizes[0], abs=100)
-    assert sizes[1] - sizes[0] < n * N_CLASSES * 2 + 5000 < sizes[0]
+    assert sizes[1] - sizes[0] < n * N_CLASSES * 4 + 3000 < sizes[0]
 
 
 def test_a_run_that_is_done_again_mends_the_test_clips_that_it_shares(run):
