@@ -453,6 +453,13 @@ def test_a_record_proves_itself(whole):
         }
 
 
+@pytest.mark.parametrize("folder", ["reference", "reference/tuning"])
+def test_every_committed_record_proves_itself(folder):
+    records, faults = find_records(Path(__file__).parents[1] / "outputs" / folder)
+    assert records
+    assert faults == []
+
+
 def test_a_second_run_of_a_fold_does_not_store_the_names_of_its_clips_again(tmp_path):
     n, sizes = 1000, []
     for seed in range(3):
