@@ -87,7 +87,7 @@ def results(outputs: Path) -> dict:
     weights = {
         path.parent.name: {
             name: digest
-            for name, digest in json.loads(path.read_text()).items()
+            for name, digest in json.loads(path.read_text())["files"].items()
             if name.endswith(kept)
         }
         for path in sorted((outputs / "runs").glob("*/complete.json"))

@@ -79,7 +79,7 @@ name = params.branch or params.representations[0]
 # network that has heard *this* dog before would be praised for its memory.
 
 # %% tags=["nbval-check-output"]
-prepared = experiment.prepare(params.replace(representations=[name], branch=None))
+prepared = experiment.prepare(params.replace(representations=[name], branch=None, device="cpu"))
 clips, split, data = prepared.clips, prepared.split, prepared.data
 for side in ("train", "validation", "test"):
     rows = getattr(split, side)
@@ -167,7 +167,9 @@ adam = torch.optim.Adam(student.parameters(), lr=params.lr, amsgrad=True)
 logits = student(inputs).logits  # (B, K)
 if data.multi_label:  # each tag is a question of its own, yes or no
     yes, no = torch.sigmoid(logits).log(), torch.sigmoid(-logits).log()
-    loss = -(targets * yes + (1 - targets) * no).nanmean()
+    known = ~targets.isnan()  # what nobody annotated teaches nothing
+    truth = targets.nan_to_num()
+    loss = -(truth * yes + (1 - truth) * no)[known].mean()
 else:
     log_probabilities = logits.log_softmax(dim=1)
     loss = -log_probabilities[range(len(targets)), targets].mean()  # Eq. 1

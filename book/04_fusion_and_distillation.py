@@ -58,7 +58,7 @@ from IPython.display import Markdown, display
 
 from fusionkd_book import figures
 from fusionkd_lib import experiment, losses, metrics, training
-from fusionkd_lib.models import FusionModule, n_parameters, tap_channels
+from fusionkd_lib.models import n_parameters
 
 figures.use_style()
 torch.set_num_threads(params.threads)
@@ -83,17 +83,13 @@ branches = [experiment.load_branch(run) for run in parents.values()]
 # **Predict:** which of the three shapes below has the most channels?
 
 # %% tags=["nbval-check-output"]
-prepared = experiment.prepare(params)
+prepared = experiment.prepare(params.replace(device="cpu"))
 inputs, targets = prepared.data.batch(prepared.split.train[:4])
 with torch.inference_mode():
     maps = {branch.name: branch.eval()(inputs).feature_map for branch in branches}
 for name, feature_map in maps.items():
     print(f"{name:10s} spectrogram {tuple(inputs[name].shape)} → map {tuple(feature_map.shape)}")
-fusion_module = FusionModule(
-    [tap_channels(b) for b in branches],
-    prepared.data.n_classes,
-    hidden=[2 * params.head[0], params.head[1]],
-)
+fusion_module = experiment.build_fusion(params, branches, prepared.data.n_classes).fusion
 print(
     f"{'fused':10s} {'':31s} → map {tuple(fusion_module.eval()(list(maps.values())).feature_map.shape)}, {n_parameters(fusion_module):,d} parameters"
 )
@@ -110,7 +106,7 @@ print(
 
 # %%
 data = prepared.data
-inputs, targets = data.batch(prepared.split.train[:: len(prepared.split.train) // 16][:16])
+inputs, targets = data.batch(prepared.split.train[:: max(1, len(prepared.split.train) // 16)][:16])
 model = experiment.build_fusion(params, branches, data.n_classes)
 
 output = copy.deepcopy(model).train()(inputs)

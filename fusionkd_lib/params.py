@@ -224,6 +224,8 @@ def _conflicts(params: Params) -> Iterator[tuple[str, str]]:
             yield key, f"{params.dataset} is synthesised from {lowest} up"
     if params.judged_on == "validation" and params.validation == "none":
         yield "validation", "use grouped, since the run is judged on validation clips"
+    if params.judged_on == "validation" and params.select != "last":
+        yield "select", "use last, since clips that an epoch was chosen on do not judge it"
     if params.micro_batch is not None and params.micro_batch > params.batch_size:
         yield "micro_batch", f"use at most batch_size = {params.batch_size}"
     if params.weights == "imagenet" and params.width != 1:

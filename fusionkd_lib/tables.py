@@ -164,7 +164,7 @@ def collect(runs: Iterable[Record]) -> list[Table]:
     by_name = {run.name: run for run in runs}
     groups: dict[str, list[Record]] = {}
     for run in by_name.values():
-        if run.provenance.kind == "fusion":
+        if run.provenance.kind == "fusion" and run.params.judged_on == "test":
             groups.setdefault(_setting(run), []).append(run)
     tables = [_table(group, by_name) for group in groups.values()]
     return sorted(tables, key=lambda table: (table.params.dataset, table.numeral))

@@ -798,7 +798,9 @@ def test_validation_clips_select_and_never_teach(recipe, tmp_path):
 
 
 def test_a_run_that_is_judged_on_validation_clips_never_reads_a_test_clip(tiny, monkeypatch):
-    params = tiny(representations=["logmel", "cqt"], judged_on="validation", epochs=1)
+    params = tiny(
+        representations=["logmel", "cqt"], judged_on="validation", select="last", epochs=1
+    )
     clips = experiment.clips_of(params)
     split = make_split(clips, fold=1)
     stored = {name: x.copy() for name, x in experiment.spectrograms_of(params, clips).items()}
