@@ -105,6 +105,12 @@ def test_a_branch_that_two_pairs_share_has_one_name():
     assert len(names) == len(pairs)
 
 
+@pytest.mark.parametrize("select", ["per_head", "last"])
+def test_which_epoch_is_kept_names_a_branch_too(select):
+    names = {run_name(Params(select=kept), branch="logmel") for kept in ("joint", select)}
+    assert len(names) == 2
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -113,7 +119,6 @@ def test_a_branch_that_two_pairs_share_has_one_name():
         {"temperature": 1.0},
         {"detach_teacher": False},
         {"ramp_epochs": 3},
-        {"select": "per_head"},
         {"joint_epochs": 5},
         {"fusion": "conv"},
         {"tap": -2},
