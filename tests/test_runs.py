@@ -107,7 +107,7 @@ def test_a_branch_that_two_pairs_share_has_one_name():
 
 @pytest.mark.parametrize("select", ["per_head", "last"])
 def test_which_epoch_is_kept_names_a_branch_too(select):
-    names = {run_name(Params(select=kept), branch="logmel") for kept in ("joint", select)}
+    names = {run_name(make_params({"select": kept}), branch="logmel") for kept in ("joint", select)}
     assert len(names) == 2
 
 
