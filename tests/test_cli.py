@@ -253,7 +253,9 @@ def cluster(tmp_path, request) -> Iterator[list[str]]:
             stack.callback(process.wait)
             stack.callback(process.terminate)
         wait_for(tmp_path, file.name)
-        yield ["--scheduler", json.loads(file.read_text())["address"], *options(files, ca="ca")]
+        while not (text := file.read_text()).rstrip().endswith("}"):  # still being written
+            time.sleep(0.05)
+        yield ["--scheduler", json.loads(text)["address"], *options(files, ca="ca")]
 
 
 WARNING = ": whoever reaches this port can run code as its user"
