@@ -5,6 +5,8 @@ Targets are (n,) class indices, or (n, K) tags, present above 0.5, with NaN if n
 are (n, K) in [0, 1].
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 from scipy.special import softmax
 from sklearn.base import clone
@@ -15,9 +17,38 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
+from fusionkd_lib.catalogue import baselines_of
+from fusionkd_lib.datasets.splits import Split
+
 CLIPS_AT_ONCE = 256
 COSTS = (1.0, 10.0, 100.0)  # C
 GAMMAS = (0.1, 0.3, 1.0)  # over the number of features, each of unit deviation
+
+
+def scores_of(
+    spectrograms: Mapping[str, np.ndarray], targets: np.ndarray, split: Split, *, n_classes: int
+) -> dict[str, np.ndarray]:
+    """Score the test clips with every baseline of a pair, by head, in float32.
+
+    All clips for training and validation are fitted; machines are chosen on the latter.
+
+    Parameters
+    ----------
+    spectrograms
+        Representation -> (n, F, T) in dB of all clips.
+    """
+    rows = np.union1d(split.train, split.validation)
+    known, chosen_on = targets[rows], np.isin(rows, split.validation)
+    statistics = [band_statistics(values) for values in spectrograms.values()]
+    both, shared = np.hstack(statistics), {"n_classes": n_classes}
+    machines = [
+        support_vectors(x[rows], known, x[split.test], validation=chosen_on, **shared)
+        for x in (*statistics, both)
+    ]
+    nearest = nearest_neighbour(both[rows], known, both[split.test], **shared)
+    scores = [chance(known, len(split.test), **shared), nearest, *machines]
+    heads = baselines_of(list(spectrograms))
+    return {head: x.astype(np.float32) for head, x in zip(heads, scores, strict=True)}
 
 
 def band_statistics(spectrograms: np.ndarray) -> np.ndarray:

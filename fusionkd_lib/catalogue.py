@@ -5,12 +5,16 @@ a class or function is named as ``module:name`` and imported by `load` when it i
 entry, follow the recipe in CONTRIBUTING.md.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
-FUSED = "fused"  # the head of the fused classifier, beside those named after representations
+# Heads, the classifiers of a run, beside those that are named after representations.
+FUSED = "fused"
+MEAN = "mean"  # of the scores of a pair's branches
+CHANCE, NEAREST, SUPPORT_VECTORS = "chance", "nearest", "svm"  # of the run that is called baselines
+BASELINES = "baselines"
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,21 @@ DATASETS = {
 }
 
 
+LABELS = {
+    FUSED: "Fused classifier",
+    MEAN: "Mean of branches (KD)",
+    CHANCE: "Chance",
+    NEAREST: "Nearest neighbour",
+    SUPPORT_VECTORS: "SVM, all",
+}
+
+
+def baselines_of(representations: Sequence[str]) -> list[str]:
+    """Return the heads of the baselines of a pair."""
+    alone = [f"{SUPPORT_VECTORS}_{name}" for name in representations]
+    return [CHANCE, NEAREST, *alone, SUPPORT_VECTORS]
+
+
 def load(name: str) -> Any:
     """Import what an entry names as ``module:name``.
 
@@ -138,7 +157,10 @@ def load(name: str) -> Any:
 def label(head: str) -> str:
     """Return what tables and figures call a classifier.
 
-    >>> label("cqt"), label("fused")
-    ('CQT', 'Fused classifier')
+    >>> label("cqt"), label("fused"), label("svm_cqt")
+    ('CQT', 'Fused classifier', 'SVM, CQT')
     """
-    return REPRESENTATIONS[head].label if head in REPRESENTATIONS else "Fused classifier"
+    if head in REPRESENTATIONS:
+        return REPRESENTATIONS[head].label
+    kind, _, name = head.partition("_")
+    return f"SVM, {label(name)}" if name else LABELS[kind]

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from fusionkd_lib import features, metrics, models, training
 from fusionkd_lib.batches import Data
-from fusionkd_lib.catalogue import DATASETS, FUSED, REPRESENTATIONS
+from fusionkd_lib.catalogue import BASELINES, DATASETS, FUSED, REPRESENTATIONS
 from fusionkd_lib.datasets import Clips, open_clips
 from fusionkd_lib.datasets.splits import Split, make_split
 from fusionkd_lib.errors import InputError, Stopped
@@ -207,6 +207,33 @@ def train_fusion(params: Params, *, report: Report = print_epoch) -> Record:
         return _train(run, model, prepared, parents, report)
 
 
+def score_baselines(params: Params) -> Record:
+    """Score the test clips as `baselines` does, or return that run where it is finished.
+
+    All training clips are used. Machines are chosen on a fifth of them, in whole recordings.
+    """
+    from fusionkd_lib.baselines import scores_of  # scikit-learn is slow to import
+
+    chosen_on = {"validation": "grouped", "val_fraction": 0.2, "seed": 0}
+    params = settle(params).replace(**chosen_on, branch=None)
+    run, start = Run.of(params, branch=BASELINES), datetime.now(UTC)
+    with run.held():
+        if run.is_complete:
+            return run.record
+        prepared = prepare(params)
+        run.begin(params)
+        run.write_history([])
+        data, split, test = prepared.data, prepared.split, _test_clips(prepared)
+        scores = scores_of(data.spectrograms, data.targets, split, n_classes=data.n_classes)
+        figures = {head: metrics.summary(test.targets, x) for head, x in scores.items()}
+        split = replace(split, train=np.union1d(split.train, split.validation), validation=[])
+        prepared, took = replace(prepared, split=split), datetime.now(UTC) - start
+        progress = Progress([{"seconds": took.total_seconds()}])
+        provenance = _provenance(prepared, progress, test, start, kind=BASELINES)
+        run.finish(metrics=figures, scores=scores, weights={}, provenance=provenance, test=test)
+        return run.record
+
+
 def load_branch(run: Record, name: str | None = None, *, tap: int = -1) -> Branch:
     """Build a trained branch, of its own run or of a fusion run, with its weights.
 
@@ -261,7 +288,7 @@ def _train(
         if len(history) < n_epochs and os.path.exists(os.environ.get(STOP_FILE, "")):
             raise Stopped(f"stopped after epoch {len(history)}: start it again to go on")
 
-    n_epochs = (params.joint_epochs if parents else None) or params.epochs
+    n_epochs = params.n_epochs("fusion" if parents else "branch")
     settings = {"recipe": recipe_of(params), "checkpoint": run.folder / CHECKPOINT}
     rows = prepared.split.train, prepared.split.validation
     if "store_on_device" in params.shortcuts:
@@ -269,7 +296,8 @@ def _train(
     progress = fit(model, data, *rows, n_epochs=n_epochs, report=write_and_report, **settings)
     run.write_history(progress.history)
     results, test = judge(model, prepared, progress), _test_clips(prepared)
-    provenance = _provenance(prepared, progress, parents, test, start)
+    told = {"kind": "fusion" if parents else "branch", "parents": parents}
+    provenance = _provenance(prepared, progress, test, start, **told)
     run.finish(**results, provenance=provenance, test=test)
     return run.record
 
@@ -318,11 +346,17 @@ def _test_clips(prepared: Prepared) -> TestClips:
 
 
 def _provenance(
-    prepared: Prepared, progress: Progress, parents: list[Record], test: TestClips, start: datetime
+    prepared: Prepared,
+    progress: Progress,
+    test: TestClips,
+    start: datetime,
+    *,
+    kind: str,
+    parents: Iterable[Record] = (),
 ) -> Provenance:
     clips, split, device = prepared.clips, prepared.split, prepared.data.device
     return Provenance(
-        kind="fusion" if parents else "branch",
+        kind=kind,
         metric=metrics.official(clips.targets),
         dataset=clips.dataset,
         data=data_fingerprint(clips),

@@ -199,6 +199,11 @@ class Params(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf_nan=
         """The representations as a row of a table names them, such as ``logmel + cqt``."""
         return " + ".join(self.representations)
 
+    def n_epochs(self, kind: str) -> int:
+        """Return how many epochs a run of a kind has; ``baselines`` have none."""
+        joint = self.joint_epochs or self.epochs
+        return {"branch": self.epochs, "fusion": joint, "baselines": 0}[kind]
+
     def replace(self, **changes: Any) -> "Params":
         """Return these parameters with some changed, validated again."""
         return make_params({**self.model_dump(exclude_defaults=True), **changes})

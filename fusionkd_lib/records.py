@@ -26,7 +26,7 @@ import yaml
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from fusionkd_lib import metrics as official
-from fusionkd_lib.catalogue import DATASETS, FUSED
+from fusionkd_lib.catalogue import DATASETS, FUSED, baselines_of
 from fusionkd_lib.errors import InputError
 from fusionkd_lib.params import Params, make_params
 from fusionkd_lib.storage import file_digest, replacing
@@ -57,7 +57,7 @@ class Complete(BaseModel, **STRICT):
 class Provenance(BaseModel, **STRICT):
     """Where a run comes from: its kind, data, machine and parents."""
 
-    kind: Literal["branch", "fusion"]
+    kind: Literal["branch", "fusion", "baselines"]
     metric: Literal["accuracy", "micro_auprc"]
     dataset: str
     data: str  # fingerprint of the clip table and its sounds
@@ -232,8 +232,8 @@ def _require(is_so: bool, fault: str) -> None:
 def _provenance(content: bytes, params: Params) -> Provenance:
     """Read where a run comes from; its parameters must say the same."""
     found, dataset = Provenance.model_validate_json(content), DATASETS[params.dataset]
-    is_fusion, is_made = len(params.representations) > 1, dataset.folder is None
-    _require((found.kind == "fusion") == is_fusion, "its parameters are of another kind")
+    is_branch, is_made = len(params.representations) == 1, dataset.folder is None
+    _require((found.kind == "branch") == is_branch, "its parameters are of another kind")
     _require(params.shortcuts != "all", "its parameters do not name the shortcuts")
     _require(found.dataset.startswith(dataset.title), "its parameters are of another dataset")
     _require((found.data_status == "synthetic") == is_made, "its data have another status")
@@ -263,7 +263,11 @@ def _test_clips(content: bytes, provenance: Provenance) -> TestClips:
 
 
 def _scores(content: bytes, params: Params, provenance: Provenance) -> dict[str, np.ndarray]:
-    heads = [*params.representations, *[FUSED] * (provenance.kind == "fusion")]
+    heads = {
+        "branch": list(params.representations),
+        "fusion": [*params.representations, FUSED],
+        "baselines": baselines_of(params.representations),
+    }[provenance.kind]
     shape, scores = (provenance.n_test, len(provenance.classes)), _arrays(content)
     _require(set(scores) == set(heads), f"it is not of {', '.join(heads)}")
     for head, values in scores.items():
@@ -296,11 +300,11 @@ def _alike(*values: Any) -> bool:
 
 
 def _history(content: bytes, params: Params, provenance: Provenance) -> pd.DataFrame:
-    n_epochs = (params.joint_epochs if provenance.kind == "fusion" else None) or params.epochs
+    n_epochs = params.n_epochs(provenance.kind)
     history = pd.read_csv(BytesIO(content), dtype=defaultdict(lambda: float, epoch=int))
     _require(np.isfinite(history).all(axis=None), "it holds something else than finite numbers")
     is_whole = len(history) == n_epochs and (history["epoch"] == np.arange(1, n_epochs + 1)).all()
     _require(is_whole, f"its epochs are not 1 to {n_epochs}")
-    selected = max(provenance.selected_epoch.values(), default=1)
+    selected = max(provenance.selected_epoch.values(), default=0)
     _require(selected <= n_epochs, "the selected epoch is not in it")
     return history

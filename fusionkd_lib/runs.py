@@ -20,9 +20,9 @@ import yaml
 from safetensors.torch import save_file
 
 from fusionkd_lib import records
-from fusionkd_lib.catalogue import DATASETS, REPRESENTATIONS
+from fusionkd_lib.catalogue import BASELINES, DATASETS, REPRESENTATIONS
 from fusionkd_lib.errors import InputError
-from fusionkd_lib.params import Params
+from fusionkd_lib.params import SHORTCUTS, Params
 from fusionkd_lib.records import COMPLETE, Provenance, Record, TestClips
 from fusionkd_lib.speed import WITHOUT_TRACE, resolve, resolve_device
 from fusionkd_lib.storage import digest, file_digest, held, replacing, write_json, write_text
@@ -38,6 +38,11 @@ PLACE_KEYS = {"data_root", "device", "branch"}
 JOINT_KEYS = {
     *("representations", "joint_epochs", "tap", "fusion", "kd_weight", "kd_loss", "temperature"),
     *("detach_teacher", "ramp_epochs"),
+}
+# What baselines have, beside the settings of their clips and representations.
+CLIP_KEYS = {
+    *("fold", "train_folds", "drop_leaked", "data_folder"),
+    *("sample_rate", "duration", "hop_length", "pad"),
 }
 PACKAGES = ("torch", "torchvision", "numpy", "soundfile", "soxr")
 
@@ -72,30 +77,34 @@ def identity(params: Params, *, branch: str | None = None) -> dict[str, Any]:
     Parameters
     ----------
     branch
-        Names the branch whose pretraining is meant; else the fusion run is.
+        Names the branch whose pretraining is meant, or `BASELINES`; else the fusion run is.
     """
     params = settle(params) if params.shortcuts == "all" else params
-    named = (branch,) if branch else params.representations
-    unused = _unused(DATASETS, [params.dataset]) | _unused(REPRESENTATIONS, named)
-    unused |= PLACE_KEYS | (JOINT_KEYS if branch else set())
+    named = params.representations if branch in (None, BASELINES) else (branch,)
+    used = _settings(DATASETS, [params.dataset]) | _settings(REPRESENTATIONS, named) | CLIP_KEYS
+    every = _settings(DATASETS, DATASETS) | _settings(REPRESENTATIONS, REPRESENTATIONS)
+    unused = (set(Params.model_fields) if branch == BASELINES else every) - used | PLACE_KEYS
+    unused |= JOINT_KEYS if branch else set()
     kept = params.model_dump(mode="json", exclude_defaults=True, exclude=unused)
-    traced = [name for name in params.shortcuts if name not in WITHOUT_TRACE]
-    own = {"dataset": params.dataset, "representations": list(named), "shortcuts": traced}
-    return kept | own
+    kept |= {"dataset": params.dataset, "representations": list(named)}
+    traced = {"float16_store"} if branch == BASELINES else set(SHORTCUTS) - set(WITHOUT_TRACE)
+    return kept | {"shortcuts": [name for name in params.shortcuts if name in traced]}
 
 
-def _unused(entries: Mapping[str, Any], names: Iterable[str]) -> set[str]:
-    """Return the settings that other entries of the catalogue have, and these do not."""
-    # Of real clips, the duration is no matter of the loader, and decides the result all the same.
-    used = set().union(*(entries[name].settings for name in names)) | {"duration"}
-    return set().union(*(entry.settings for entry in entries.values())) - used
+def _settings(entries: Mapping[str, Any], names: Iterable[str]) -> set[str]:
+    """Return the parameters that entries of the catalogue have."""
+    return set().union(*(entries[name].settings for name in names))
 
 
 def run_name(params: Params, *, branch: str | None = None) -> str:
-    """Return the folder name of a branch run, or of the fusion run."""
-    what = branch or "+".join(params.representations)
-    name = digest(["branch" if branch else "fusion", identity(params, branch=branch)])[:8]
-    return f"{params.dataset}-fold{params.fold}-seed{params.seed}-{what}-{name}"
+    """Return the folder name of a branch run, of the baselines, or of the fusion run."""
+    kind, seed, what = "fusion", f"seed{params.seed}", "+".join(params.representations)
+    if branch == BASELINES:  # of which nothing is drawn by the seed
+        kind = seed = BASELINES
+    elif branch:
+        kind, what = "branch", branch
+    name = digest([kind, identity(params, branch=branch)])[:8]
+    return f"{params.dataset}-fold{params.fold}-{seed}-{what}-{name}"
 
 
 @dataclass(frozen=True)
@@ -106,7 +115,7 @@ class Run:
 
     @classmethod
     def of(cls, params: Params, *, branch: str | None = None) -> "Run":
-        """Return the branch run, or the fusion run, that these parameters describe."""
+        """Return the branch run, baselines, or fusion run that these parameters describe."""
         return cls(runs_root() / run_name(params, branch=branch))
 
     @property
@@ -130,10 +139,14 @@ class Run:
             that the run stands on have changed since.
         """
         record = records.read_record(self.folder)
-        params, parents = record.params, record.provenance.parents
+        params, kind, parents = record.params, record.provenance.kind, record.provenance.parents
         branches = [run_name(params, branch=branch) for branch in params.representations]
-        is_fusion = record.provenance.kind == "fusion"
-        name = run_name(params) if is_fusion else branches[0]
+        is_fusion = kind == "fusion"
+        name = (
+            branches[0]
+            if kind == "branch"
+            else run_name(params, branch=None if is_fusion else kind)
+        )
         if name != self.name:
             raise InputError(f"{self.folder}: this is the run {name} under another name: delete it")
         wanted = branches if is_fusion else []
@@ -157,8 +170,9 @@ class Run:
         write_text(self.folder / "params.yaml", text)
 
     def write_history(self, history: Iterable[Mapping[str, float]]) -> None:
-        """Write the epochs so far."""
-        write_text(self.folder / "history.csv", pd.DataFrame(list(history)).to_csv(index=False))
+        """Write the epochs so far; baselines have none."""
+        table = pd.DataFrame(list(history) or {"epoch": []})
+        write_text(self.folder / "history.csv", table.to_csv(index=False))
 
     def finish(
         self, *, metrics: dict, scores: dict, weights: dict, provenance: Provenance, test: TestClips

@@ -1,23 +1,24 @@
 """Runs -> Tables I to III: ours with its interval, beside the paper's.
 
-A row is a classifier of one pair: each branch alone, each branch after distillation, the fused
-classifier. Its value is the mean over the runs (folds and seeds) of the official metric, in
-percent; its interval resamples whole recordings (or sensors' clips) of the test folds. A table is
-data; only `to_markdown` makes text of it.
+A row is a classifier of one pair: the baselines, each branch alone, each branch after distillation,
+the mean of these, the fused classifier. Its value is the mean over the runs (folds and seeds) of
+the official metric, in percent; its interval resamples whole recordings (or sensors' clips) of the
+test folds. A table is data; only `to_markdown` makes text of it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from fusionkd_lib import metrics
-from fusionkd_lib.catalogue import FUSED, label
+from fusionkd_lib.catalogue import BASELINES, FUSED, MEAN, baselines_of, label
 from fusionkd_lib.errors import InputError
 from fusionkd_lib.params import Params
 from fusionkd_lib.records import Provenance, Record
-from fusionkd_lib.runs import identity, trace
+from fusionkd_lib.runs import identity, run_name, trace
 from fusionkd_lib.storage import digest
 
 NUMERALS = {("logmel", "gammatone"): "I", ("logmel", "cqt"): "II", ("gammatone", "cqt"): "III"}
@@ -36,6 +37,7 @@ PAPER = {
     },
 }
 PAPER_DATA = {"accuracy": "UrbanSound8K, 10 folds", "micro_auprc": "DCASE 2019 Task 5, validate"}
+Cell = tuple[Record, str]  # a run and one of its heads
 METRIC_NAMES = {"accuracy": "accuracy", "micro_auprc": "micro AUPRC"}
 
 
@@ -77,15 +79,12 @@ class Table:
         A key of `METRIC_NAMES`.
     dataset, status
         What was tested on, and what may be claimed of it.
-    chance
-        What blind guessing reaches, in percent.
     """
 
     metric: str
     dataset: str
     status: str
     rows: tuple[Row, ...]
-    chance: float
     note: str
     params: Params
 
@@ -131,27 +130,23 @@ class Table:
     def to_dict(self) -> dict[str, Any]:
         """Return the table as plain data."""
         rows = [{key: x for key, x in vars(row).items() if key != "runs"} for row in self.rows]
-        told = ("title", "metric", "dataset", "status", "chance", "note")
+        told = ("title", "metric", "dataset", "status", "note")
         return {key: getattr(self, key) for key in told} | {"rows": rows}
 
 
 @dataclass(frozen=True)
-class Gain:
-    """A branch after distillation compared with itself before, in points, on the same recordings.
+class Difference:
+    """One classifier less another, in points, on the same recordings.
 
     Parameters
     ----------
-    gain, low, high
+    points, low, high
         The difference and its paired 95 % interval.
-    paper
-        The paper's, None where it has none.
     """
 
-    head: str
-    gain: float
+    points: float
     low: float
     high: float
-    paper: float | None
 
     @property
     def verdict(self) -> str:
@@ -178,42 +173,52 @@ def _setting(run: Record) -> str:
 def _table(fusions: Sequence[Record], by_name: Mapping[str, Record]) -> Table:
     told, params = fusions[0].provenance, fusions[0].params
     names = params.representations
-    classifiers = [(label(name), name, _before(fusions, name, by_name)[0]) for name in names]
+    parents = [[by_name.get(name) for name in run.provenance.parents] for run in fusions]
+    before = zip(names, zip(*parents, strict=True), strict=True)
+    classifiers = [(label(name), name, list(filter(None, runs))) for name, runs in before]
     classifiers += [(f"{label(name)} (KD)", name, fusions) for name in names]
-    classifiers += [(label(FUSED), FUSED, fusions)]
-    paper = PAPER[told.metric].get(names, [None] * len(classifiers))
-    rows = tuple(_row(*row, paper=x) for row, x in zip(classifiers, paper, strict=True))
-    chance = 100 * float(np.mean([_chance(run) for run in fusions]))
-    note = _note(told, params)
-    return Table(told.metric, told.dataset, told.data_status, rows, chance, note, params)
+    classifiers += [(label(head), head, fusions) for head in (MEAN, FUSED)]
+    paper = list(PAPER[told.metric].get(names, [None] * (2 * len(names) + 1)))
+    paper.insert(-1, None)  # it has no mean
+    baselines = _baselines(fusions, by_name)
+    heads = baselines_of(names) if baselines else []
+    rows = [_row(label(head), head, baselines) for head in heads]
+    rows += [_row(*row, paper=x) for row, x in zip(classifiers, paper, strict=True)]
+    note = _note(told, params) + (
+        "" if baselines else " It lacks baselines: fusionkd run adds them."
+    )
+    return Table(told.metric, told.dataset, told.data_status, tuple(rows), note, params)
 
 
-def _before(
-    fusions: Sequence[Record], head: str, by_name: Mapping[str, Record]
-) -> tuple[list[Record], list[Record]]:
-    """Return the runs of a branch alone, and of the fusion runs those that stand on them."""
-    index = fusions[0].params.representations.index(head)
-    pairs = [(by_name.get(list(run.provenance.parents)[index]), run) for run in fusions]
-    return [branch for branch, _ in pairs if branch], [run for branch, run in pairs if branch]
+def _baselines(fusions: Sequence[Record], by_name: Mapping[str, Record]) -> list[Record]:
+    """Return the baselines on the clips of some runs, one for each fold."""
+    names = dict.fromkeys(run_name(run.params, branch=BASELINES) for run in fusions)
+    found = [by_name[name] for name in names if name in by_name]
+    return [run for run in found if run.provenance.data == fusions[0].provenance.data]
 
 
-def _row(classifier: str, head: str, runs: Sequence[Record], *, paper: float | None) -> Row:
-    ours = 100 * float(np.mean([run.score(head) for run in runs])) if runs else None
-    low, high = _ends(_resampled(runs, head)) if _can_resample(runs) else (None, None)
+def _row(classifier: str, head: str, runs: Sequence[Record], *, paper: float | None = None) -> Row:
+    cells = [(run, head) for run in runs]
+    ours = 100 * float(np.mean([_value(*cell) for cell in cells])) if runs else None
+    low, high = _ends(_resampled(cells)) if _can_resample(cells) else (None, None)
     clips = {run.params.fold: run.provenance.n_test for run in runs}
     n_clips, n_seeds = sum(clips.values()), len({run.params.seed for run in runs})
     names = tuple(run.name for run in runs)
     return Row(classifier, head, ours, low, high, paper, len(clips), n_clips, n_seeds, names)
 
 
-def _chance(run: Record) -> float:
-    """Return what blind guessing reaches: one class in K, or the share of tags that are set."""
-    targets = run.test.targets
-    return float(np.nanmean(targets)) if targets.ndim == 2 else 1 / len(run.provenance.classes)
+def _scores(run: Record, head: str) -> np.ndarray:
+    if head == MEAN:
+        return np.mean([run.scores[name] for name in run.params.representations], axis=0)
+    return run.scores[head]
 
 
-def _can_resample(runs: Sequence[Record]) -> bool:
-    return bool(runs) and all(len(set(run.test.groups)) > 1 for run in runs)
+def _value(run: Record, head: str) -> float:
+    return getattr(metrics, run.provenance.metric)(run.test.targets, _scores(run, head))
+
+
+def _can_resample(cells: Sequence[Cell]) -> bool:
+    return bool(cells) and all(len(set(run.test.groups)) > 1 for run, _ in cells)
 
 
 def _ends(resampled: np.ndarray) -> tuple[float, float]:
@@ -222,30 +227,43 @@ def _ends(resampled: np.ndarray) -> tuple[float, float]:
     return 100 * float(low), 100 * float(high)
 
 
-def _resampled(runs: Sequence[Record], head: str) -> np.ndarray:
-    """Return the mean over the runs of a metric on resampled recordings: (n_resamples,)."""
-    metric, resampled = getattr(metrics, runs[0].provenance.metric), []
-    for run in runs:
-        clips = (run.test.targets, run.scores[head], run.test.groups)
-        # The seed draws the same recordings for every run of a fold: seeds and heads are paired.
-        resampled.append(metrics.bootstrap(metric, *clips, seed=run.params.fold))
-    return np.mean(resampled, axis=0)
+def _resampled(cells: Sequence[Cell]) -> np.ndarray:
+    """Return the mean over cells of their metric on resampled recordings: (n_resamples,)."""
+    return np.mean([_resampled_cell(*cell) for cell in cells], axis=0)
 
 
-def gains(table: Table, runs: Iterable[Record]) -> list[Gain]:
-    """Compare each branch after distillation with itself before, on the same recordings."""
-    by_name, found = {run.name: run for run in runs}, []
-    fusions = [by_name[name] for name in table.row(FUSED).runs]
-    for head in table.params.representations:
-        before, after = _before(fusions, head, by_name)
-        if not _can_resample(after):
-            continue
-        points = [100 * (b.score(head) - a.score(head)) for a, b in zip(before, after, strict=True)]
-        low, high = _ends(_resampled(after, head) - _resampled(before, head))
-        told = (table.row(head).paper, table.row(head, alone=True).paper)
-        paper = None if None in told else told[0] - told[1]
-        found.append(Gain(head, float(np.mean(points)), low, high, paper))
-    return found
+@cache
+def _resampled_cell(run: Record, head: str) -> np.ndarray:
+    clips = (run.test.targets, _scores(run, head), run.test.groups)
+    # The seed draws the same recordings for every run of a fold: seeds and heads are paired.
+    return metrics.bootstrap(getattr(metrics, run.provenance.metric), *clips, seed=run.params.fold)
+
+
+def compare(
+    rows: Sequence[Row], others: Sequence[Row], runs: Iterable[Record]
+) -> Difference | None:
+    """Compare the mean of some classifiers with that of others, each with its own counterpart.
+
+    Runs are paired where they have the same test clips and seed; baselines stand for every seed.
+    None where nothing can be paired, or a test set is one recording.
+    """
+    by_name, pairs = {run.name: run for run in runs}, []
+    for row, other in zip(rows, others, strict=True):
+        against = [by_name[name] for name in other.runs]
+        for run in (by_name[name] for name in row.runs):
+            found = next((one for one in against if _alike(run, one)), None)
+            pairs += [((run, row.head), (found, other.head))] if found else []
+    first, second = [a for a, _ in pairs], [b for _, b in pairs]
+    if not _can_resample(first):
+        return None
+    points = 100 * np.mean([_value(*a) - _value(*b) for a, b in pairs])
+    return Difference(float(points), *_ends(_resampled(first) - _resampled(second)))
+
+
+def _alike(run: Record, other: Record) -> bool:
+    keys = ("fold",) if other.provenance.kind == BASELINES else ("fold", "seed")
+    same_clips = run.provenance.test_clips == other.provenance.test_clips
+    return same_clips and all(getattr(run.params, k) == getattr(other.params, k) for k in keys)
 
 
 def trace_row(
@@ -276,7 +294,7 @@ def trace_row(
     by_name = {run.name: run for run in runs}
     return [
         {"table": of, "classifier": row.classifier, "head": row.head}
-        | {"metrics": by_name[name].metrics[row.head], **trace(by_name[name])}
+        | {"metrics": by_name[name].metrics.get(row.head), **trace(by_name[name])}
         for of, row in chosen
         for name in row.runs
     ]
@@ -284,11 +302,12 @@ def trace_row(
 
 def _note(provenance: Provenance, params: Params) -> str:
     n = provenance.n_dropped
+    weights = " with ImageNet weights" if params.weights == "imagenet" else ""
     leaks = f" {n} training clips left out: their recording is in the test fold." if n else ""
-    n_epochs = params.joint_epochs or params.epochs
     return (
         f"Data: {provenance.data_status}. {provenance.data_note.rstrip('.')}. "
-        f"{params.trunk} at width {params.width:g}, {params.epochs} + {n_epochs} epochs, "
+        f"{params.trunk}{weights} at width {params.width:g}, {params.epochs} + "
+        f"{params.n_epochs('fusion')} epochs, "
         f"{params.sample_rate} Hz.{leaks} The interval resamples recordings of the test clips; it "
         "does not hold the spread of seeds."
     )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fusionkd_lib.catalogue import DATASETS
+from fusionkd_lib.catalogue import BASELINES, DATASETS, REPRESENTATIONS, baselines_of
 from fusionkd_lib.metrics import official, summary
 from fusionkd_lib.params import Params
 from fusionkd_lib.records import Provenance, TestClips
@@ -29,16 +29,18 @@ def write_run(
     Every clip is a recording of its own; the targets are class 0 where none are given. What is told
     beside that goes into the provenance.
     """
-    params = params.replace(representations=[branch]) if branch else params
+    params = params.replace(representations=[branch]) if branch in REPRESENTATIONS else params
     scores = {head: x.astype(np.float32) for head, x in scores.items()}
     n, n_classes = next(iter(scores.values())).shape
     targets = np.zeros(n, dtype=np.int64) if targets is None else targets
     names = ([f"{letter}{i}" for i in range(n)] for letter in "cr")
     test = TestClips(*map(np.array, names), targets)
-    n_epochs = (None if branch else params.joint_epochs) or params.epochs
+    kind = told.get("kind") or ("branch" if branch else "fusion")
     run = Run(root / run_name(params, branch=branch))
     run.begin(params)
-    run.write_history({"epoch": epoch, "loss": 1 / epoch} for epoch in range(1, n_epochs + 1))
+    run.write_history(
+        {"epoch": epoch, "loss": 1 / epoch} for epoch in range(1, params.n_epochs(kind) + 1)
+    )
     run.finish(
         metrics={
             head: summary(targets, x) | {"thresholds": [0.5] * n_classes}
@@ -79,6 +81,18 @@ def provenance_of(params: Params, test: TestClips, *, n_classes: int, **told: An
         "versions": {},
     }
     return Provenance(**values | told)
+
+
+def write_baselines(
+    root: Path, params: Params, scores: Mapping[str, np.ndarray], **told: Any
+) -> Run:
+    """Write the baselines of a pair, with the same scores where none of its own are given."""
+    heads = {
+        head: scores.get(head, scores["chance"]) for head in baselines_of(params.representations)
+    }
+    return write_run(
+        root, params, heads, branch=BASELINES, kind=BASELINES, selected_epoch={}, **told
+    )
 
 
 def write_pair(

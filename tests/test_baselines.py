@@ -6,7 +6,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from fusionkd_lib import baselines
+from fusionkd_lib import baselines, experiment
 from fusionkd_lib.baselines import (
     COSTS,
     GAMMAS,
@@ -15,8 +15,12 @@ from fusionkd_lib.baselines import (
     nearest_neighbour,
     support_vectors,
 )
+from fusionkd_lib.catalogue import BASELINES
+from fusionkd_lib.records import Record
+from fusionkd_lib.runs import run_name
 
 NAN = np.nan
+PAIR = ["logmel", "gammatone"]
 
 
 def clouds(n: int, *, n_classes: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -184,3 +188,67 @@ def test_a_tag_that_cannot_be_learned_or_chosen_on_scores_its_share(part):
     scores = support_vectors(x, tags, x, validation=every_fifth(60), n_classes=2)
     np.testing.assert_allclose(scores[:, 1], part.mean())
     assert len(np.unique(scores[:, 0])) > 30
+
+
+# As a run
+
+
+@pytest.fixture(scope="module")
+def run(tiny) -> Record:
+    return experiment.score_baselines(tiny(representations=PAIR, validation="none"))
+
+
+def test_the_baselines_of_a_pair_are_a_run_whose_machines_fit_every_training_clip(run):
+    assert list(run.scores) == ["chance", "nearest", "svm_logmel", "svm_gammatone", "svm"]
+    provenance, clips = run.provenance, experiment.clips_of(run.params)
+    n_outside = int((clips.table["fold"] != 1).sum())
+    assert (provenance.n_train, provenance.n_validation) == (n_outside, 0)
+    assert (provenance.kind, len(run.history), provenance.parents) == ("baselines", 0, {})
+    assert run.score("chance") == pytest.approx(0.1)  # as many test clips of each class
+    statistics = {
+        name: band_statistics(x)
+        for name, x in experiment.spectrograms_of(run.params, clips).items()
+    }
+    is_test = (clips.table["fold"] == 1).to_numpy()
+    machine = KNeighborsClassifier(1)
+    x = StandardScaler().fit(np.hstack(list(statistics.values()))[~is_test])
+    both = x.transform(np.hstack(list(statistics.values())))
+    machine.fit(both[~is_test], clips.targets[~is_test])
+    expected = machine.score(both[is_test], clips.targets[is_test])
+    assert run.score("nearest") == pytest.approx(expected)
+
+
+def test_machines_are_chosen_on_whole_recordings_of_the_training_folds(tiny, monkeypatch, run):
+    seen = []
+
+    def watch(train_x, train_targets, test_x, *, validation, n_classes):
+        seen.append(validation)
+        return np.tile(np.eye(n_classes)[0], (len(test_x), 1))
+
+    monkeypatch.setattr(baselines, "support_vectors", watch)
+    experiment.score_baselines(tiny(representations=PAIR))
+    groups = experiment.clips_of(run.params).table.query("fold != 1")["group"].to_numpy()
+    for validation in seen:
+        assert 0 < validation.sum() < len(validation)
+        assert not set(groups[validation]) & set(groups[~validation])
+
+
+def test_the_run_is_the_same_whatever_network_asks_for_it(tiny, run):
+    for change in ({"seed": 5}, {"lr": 0.5, "trunk": "shufflenet_v2", "width": 0.5}):
+        assert run_name(tiny(representations=PAIR, **change), branch=BASELINES) == run.name
+    for change in ({"fold": 2}, {"n_mels": 20}, {"data_seed": 1}, {"drop_leaked": False}):
+        assert run_name(tiny(representations=PAIR, **change), branch=BASELINES) != run.name
+
+
+def test_the_same_parameters_give_the_same_scores(tiny, run):
+    again = experiment.score_baselines(tiny(representations=PAIR))  # in another folder of runs
+    assert again.folder != run.folder
+    for head, scores in run.scores.items():
+        np.testing.assert_array_equal(again.scores[head], scores)
+
+
+def test_tags_have_baselines_too(tiny):
+    scenes = tiny(representations=PAIR, dataset="urban_synth_scenes", n_scenes=40)
+    run = experiment.score_baselines(scenes)
+    assert run.provenance.metric == "micro_auprc"
+    assert run.score("svm") > run.score("chance")

@@ -10,11 +10,12 @@ import pytest
 from distributed import KilledWorker
 from nbclient.exceptions import DeadKernelError
 
+from fusionkd_lib.catalogue import BASELINES
 from fusionkd_lib.engine import batch, clusters, graph, notebooks
 from fusionkd_lib.engine.graph import Graph, Node, plan, unfinished
 from fusionkd_lib.errors import InputError, Stopped
 from fusionkd_lib.params import Params, make_params
-from fusionkd_lib.runs import COMPLETE, NOTEBOOK, STOP_FILE, outputs_root
+from fusionkd_lib.runs import COMPLETE, NOTEBOOK, STOP_FILE, outputs_root, run_name
 
 PAIRS = [["logmel", "gammatone"], ["logmel", "cqt"], ["gammatone", "cqt"]]
 
@@ -38,9 +39,9 @@ def finish(node: Node) -> None:
 # The plan
 
 
-def test_three_pairs_are_one_store_three_branches_and_three_fusions(pairs):
+def test_three_pairs_are_one_store_three_branches_and_three_fusions_with_baselines(pairs):
     nodes = plan(pairs)
-    assert kinds(nodes) == {"store": 1, "branch": 3, "fusion": 3}
+    assert kinds(nodes) == {"store": 1, "branch": 3, "fusion": 3, "baselines": 3}
     branches = {node.branch for node in nodes.values() if node.kind == "branch"}
     assert branches == {"logmel", "gammatone", "cqt"}
     (store,) = (node for node in nodes.values() if node.kind == "store")
@@ -49,12 +50,13 @@ def test_three_pairs_are_one_store_three_branches_and_three_fusions(pairs):
 
 def test_every_node_comes_after_those_that_it_needs(pairs):
     nodes = plan([*pairs, *(params.replace(seed=1) for params in pairs)])
-    assert kinds(nodes) == {"store": 1, "branch": 6, "fusion": 6}
+    assert kinds(nodes) == {"store": 1, "branch": 6, "fusion": 6, "baselines": 3}
     order = list(nodes)
     for name, node in nodes.items():
         assert node.name == name
         assert all(order.index(need) < order.index(name) for need in node.needs)
-        kind_before = {"store": None, "branch": "store", "fusion": "branch"}[node.kind]
+        before = {"store": None, "branch": "store", "baselines": "store", "fusion": "branch"}
+        kind_before = before[node.kind]
         assert {nodes[need].kind for need in node.needs} == ({kind_before} - {None})
         if node.kind == "fusion":
             branches = [nodes[need].branch for need in node.needs]
@@ -72,11 +74,13 @@ def test_a_single_representation_is_a_branch_and_no_pair(tiny):
 
 def test_other_sounds_are_another_store(tiny):
     settings = [tiny(), tiny(data_seed=1), tiny(n_mels=20), tiny(lr=0.5)]
-    assert kinds(plan(settings)) == {
-        "store": 3,
-        "branch": 7,
-        "fusion": 4,
-    }  # n_mels is not the gammatone's
+    # The number of mel bands is no matter of the gammatone, nor the learning rate of baselines.
+    assert kinds(plan(settings)) == {"store": 3, "branch": 7, "fusion": 4, "baselines": 3}
+
+
+def test_a_pair_that_is_judged_on_validation_clips_has_no_baselines(tiny):
+    params = tiny(judged_on="validation", validation="grouped", select="last")
+    assert kinds(plan([params])) == {"store": 1, "branch": 2, "fusion": 1}
 
 
 @pytest.mark.parametrize(
@@ -107,6 +111,10 @@ def test_what_is_done_is_not_planned_again_and_a_store_only_where_it_is_needed(p
     assert unfinished(nodes).keys() == nodes.keys() - done
     (last,) = (name for name, node in nodes.items() if node.branch == "cqt")
     finish(nodes[last])
+    assert kinds(unfinished(nodes)) == {"store": 1, "fusion": 3, "baselines": 3}
+    for node in nodes.values():
+        if node.kind == "baselines":
+            finish(node)
     assert kinds(unfinished(nodes)) == {"fusion": 3}  # their branches' stores are there
     for node in nodes.values():
         if node.kind == "fusion":
@@ -153,15 +161,15 @@ def test_a_description_tells_what_is_done_what_runs_and_what_is_shared(pairs):
     done, other = [name for name, node in nodes.items() if node.kind == "branch"][:2]
     finish(nodes[done])
     header, *lines = graph.describe(nodes, []).splitlines()
-    assert header.startswith("7 nodes, 6 to run")
+    assert header.startswith("10 nodes, 9 to run")
     assert f"  done      {done}, shared by 2 runs" in lines
     assert f"  will run  {other}, shared by 2 runs" in lines
-    assert len(lines) == 7
+    assert len(lines) == 10
 
 
 def test_the_time_of_a_run_is_estimated_from_the_fastest_like_one(tiny):
     nodes = plan([tiny(epochs=5, joint_epochs=3)])
-    branch, *_, fusion = (node for node in nodes.values() if node.kind != "store")
+    branch, _, fusion = (node for node in nodes.values() if node.kind in graph.CHAPTERS)
 
     def past(kind: str, seconds: float, n_epochs: int, **change: object) -> SimpleNamespace:
         return SimpleNamespace(
@@ -237,7 +245,11 @@ def executed(monkeypatch, tmp_path) -> list[str]:
         names.append(node.name)
         finish(node)
 
+    def score(params: Params) -> None:
+        execute(Node(run_name(params, branch=BASELINES), BASELINES, params, branch=BASELINES))
+
     monkeypatch.setattr(batch, "execute", execute)
+    monkeypatch.setattr(batch, "score_baselines", score)
     monkeypatch.setattr(batch, "spectrograms_of", lambda params, clips: names.append("store"))
     monkeypatch.setenv(STOP_FILE, str(tmp_path / "stop"))
     return names
@@ -252,7 +264,7 @@ def test_three_pairs_are_six_trainings_and_none_the_second_time(pairs, executed)
     nodes = plan(pairs)
     assert {outcome.status for outcome in outcomes(nodes).values()} == {"done"}
     assert executed.count("store") == 1
-    assert len(executed) == len(set(executed)) == 7
+    assert len(executed) == len(set(executed)) == 10
     executed.clear()
     assert {(o.status, o.message) for o in outcomes(nodes).values()} == {("done", "before")}
     assert executed == []
@@ -270,7 +282,8 @@ def test_a_failure_stops_what_needs_it_and_nothing_else(pairs, executed, monkeyp
     found = {}
     for name, outcome in outcomes(nodes).items():
         node = nodes[name]
-        what = node.branch or "+".join(node.params.representations)
+        pair = "+".join(node.params.representations)
+        what = f"{node.kind} of {pair}" if node.kind == "baselines" else node.branch or pair
         found["store" if node.kind == "store" else what] = (outcome.status, outcome.message)
     (cqt,) = (name for name, node in nodes.items() if node.branch == "cqt")
     skipped = ("skipped", f"needs {cqt}")
@@ -282,6 +295,9 @@ def test_a_failure_stops_what_needs_it_and_nothing_else(pairs, executed, monkeyp
         "logmel+gammatone": ("done", ""),
         "logmel+cqt": skipped,
         "gammatone+cqt": skipped,
+        "baselines of logmel+gammatone": ("done", ""),
+        "baselines of logmel+cqt": ("done", ""),
+        "baselines of gammatone+cqt": ("done", ""),
     }
     executed.clear()
     monkeypatch.setattr(batch, "execute", succeed)  # the same command goes on with these alone
@@ -341,7 +357,7 @@ def test_a_cell_that_a_person_stopped_is_no_failure(tiny, executed, monkeypatch)
 
     monkeypatch.setattr(batch, "execute", stop)
     statuses = [o.status for o in outcomes(plan([tiny()])).values()]
-    assert statuses == ["done", "stopped", "stopped", "skipped"]
+    assert statuses == ["done", "stopped", "stopped", "skipped", "done"]
 
 
 def test_a_kernel_that_was_killed_to_stop_is_not_started_again(
@@ -360,7 +376,7 @@ def test_a_kernel_that_was_killed_to_stop_is_not_started_again(
 def test_a_stop_is_no_failure(pairs, executed, tmp_path):
     (tmp_path / "stop").touch()
     statuses = [outcome.status for outcome in outcomes(plan(pairs)).values()]
-    assert statuses == ["stopped", *["skipped"] * 6]
+    assert statuses == ["stopped", *["skipped"] * 9]
     assert executed == []
 
 
@@ -404,7 +420,7 @@ def test_a_chapter_runs_with_exactly_the_nodes_parameters(tiny, monkeypatch, cha
 
     monkeypatch.setattr(notebooks, "execute", record)
     nodes = plan([tiny(**change)])
-    runs = {name: node for name, node in nodes.items() if node.kind != "store"}
+    runs = {name: node for name, node in nodes.items() if node.kind in graph.CHAPTERS}
     for node in runs.values():
         batch.execute(node)
         assert (node.run.folder / NOTEBOOK).exists()

@@ -243,9 +243,9 @@ def test_the_papers_files_plan_three_pairs_of_three_branches_on_every_fold():
     runs = load_params(PARAMS / "paper" / "urbansound8k.yaml")
     assert Counter(params.fold for params in runs) == dict.fromkeys(range(1, 11), 3)
     assert {params.representations for params in runs} == set(PAIRS)
-    assert kinds(runs) == {"store": 1, "branch": 30, "fusion": 30}
+    assert kinds(runs) == {"store": 1, "branch": 30, "fusion": 30, "baselines": 30}
     runs = load_params(PARAMS / "paper" / "sonyc_ust.yaml")
-    assert kinds(runs) == {"store": 1, "branch": 3, "fusion": 3}
+    assert kinds(runs) == {"store": 1, "branch": 3, "fusion": 3, "baselines": 3}
 
 
 @pytest.mark.parametrize("name", ["urbansound8k", "sonyc_ust"])
@@ -266,4 +266,4 @@ def test_the_quick_files_cover_the_three_pairs(kind):
     files = [PARAMS / "quick" / f"{kind}{'_'.join(pair)}.yaml" for pair in PAIRS]
     runs = [params for path in files for params in load_params(path)]
     assert [params.representations for params in runs] == PAIRS
-    assert kinds(runs) == {"store": 1, "branch": 3, "fusion": 3}
+    assert kinds(runs) == {"store": 1, "branch": 3, "fusion": 3, "baselines": 3}

@@ -51,8 +51,9 @@ def test_a_figure_of_a_table_shows_the_rows_that_are_there(tmp_path, missing):
     heights = dict(zip(labels, ax.get_yticks(), strict=True))
     dots = [line for line in ax.get_lines() if line.get_marker() == "o"]
     shown = {(*line.get_xdata(), *line.get_ydata(), to_rgb(line.get_color())) for line in dots}
-    names = ["Log-mel", "Gammatone", "Log-mel (KD)", "Gammatone (KD)", "Fused classifier"]
-    heads, there = [*pair, *pair, "fused"], set(range(5)) - set(missing)
+    names = ["Log-mel", "Gammatone", "Log-mel (KD)", "Gammatone (KD)", "Mean of branches (KD)"]
+    names += ["Fused classifier"]
+    heads, there = [*pair, *pair, "mean", "fused"], set(range(6)) - set(missing)
     # Every third of the classes is 0, and so are all targets: 7 of 20.
     assert shown == {(35, heights[names[i]], to_rgb(figures.COLOURS[heads[i]])) for i in there}
 

@@ -199,6 +199,7 @@ def test_a_new_entry_is_trained_tabulated_and_tags_like_any_other(toys, tmp_path
         "Log-mel",
         "Toy energy (KD)",
         "Log-mel (KD)",
+        "Mean of branches (KD)",
         "Fused classifier",
     ]
     soundfile.write(tmp_path / "tone.wav", tone(0, RATE), RATE)

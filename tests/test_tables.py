@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from handmade import write_pair, write_run
+from handmade import write_baselines, write_pair, write_run
 from sklearn.metrics import average_precision_score
 
-from fusionkd_lib.catalogue import FUSED
+from fusionkd_lib.catalogue import FUSED, MEAN
 from fusionkd_lib.errors import InputError
 from fusionkd_lib.params import Params, make_params
 from fusionkd_lib.runs import Run, find_records
-from fusionkd_lib.tables import Table, collect, gains, interval, markdown, trace_row
+from fusionkd_lib.tables import Difference, Table, collect, compare, interval, markdown, trace_row
 
 PAIRS = [("logmel", "gammatone"), ("logmel", "cqt"), ("gammatone", "cqt")]
 # Copied from the paper's Tables I to III, row by row.
@@ -63,6 +63,11 @@ def told(rows: Iterable, key: str) -> list:
     return [getattr(row, key) for row in rows]
 
 
+def papers(table: Table) -> list:
+    """The rows of a table that the paper has too: no baselines, no mean."""
+    return [row for row in table.rows if row.head in (*table.params.representations, FUSED)]
+
+
 @pytest.fixture
 def one(tmp_path) -> Callable[..., Table]:
     """Return a function that makes the one table of runs written by another one."""
@@ -85,12 +90,12 @@ def test_a_table_has_the_papers_rows_and_says_how_many_folds_clips_and_seeds(one
         "Gammatone",
         "Log-mel (KD)",
         "Gammatone (KD)",
+        "Mean of branches (KD)",
         "Fused classifier",
     ]
-    assert told(table.rows, "head") == ["logmel", "gammatone", "logmel", "gammatone", FUSED]
-    assert told(table.rows, "ours") == pytest.approx([50, 55, 75, 60, 80])
+    assert told(table.rows, "head") == ["logmel", "gammatone", "logmel", "gammatone", MEAN, FUSED]
+    assert told(papers(table), "ours") == pytest.approx([50, 55, 75, 60, 80])
     assert {(row.folds, row.clips, row.seeds) for row in table.rows} == {(1, N, 1)}
-    assert table.chance == 10
     assert table.title == "Table I · logmel + gammatone · accuracy in %, urban synth (synthetic)"
 
 
@@ -108,7 +113,8 @@ def test_values_are_means_over_folds_and_seeds(tmp_path):
 @pytest.mark.parametrize("pair", PAIRS)
 def test_the_papers_values_stand_beside_ours_with_their_data(one, pair):
     table = one(make_params({"representations": pair}), [20] * 5)
-    assert told(table.rows, "paper") == PAPER_ACCURACY[pair]
+    assert told(papers(table), "paper") == PAPER_ACCURACY[pair]
+    assert table.row(MEAN).paper is None
     assert "Paper (UrbanSound8K, 10 folds)" in table.to_markdown()
     numeral = ["I", "II", "III"][PAIRS.index(pair)]
     assert table.title.startswith(f"Table {numeral} · ")
@@ -125,20 +131,19 @@ def test_several_tags_are_compared_by_micro_auprc(tmp_path, pair):
     both = {"alone": dict.fromkeys(pair, noise), "together": scores}
     write_pair(tmp_path, params, both, targets=targets)
     (table,) = tables_of(tmp_path)
-    assert told(table.rows, "paper") == PAPER_AUPRC[pair]
+    assert told(papers(table), "paper") == PAPER_AUPRC[pair]
     assert "Paper (DCASE 2019 Task 5, validate)" in table.to_markdown()
     pooled = [average_precision_score(targets.ravel(), x.ravel()) for x in scores.values()]
-    ours = told(table.rows, "ours")[2:]
+    ours = told(papers(table), "ours")[2:]
     assert ours == pytest.approx([100 * area for area in pooled], abs=1.5)
-    assert table.chance == pytest.approx(100 * float(targets.mean()))
     assert "micro AUPRC in %" in table.title
 
 
 def test_three_branches_have_seven_rows_and_no_values_of_the_paper(one):
     params = make_params({"representations": ["logmel", "gammatone", "cqt"]})
     table = one(params, [10, 12, 14, 16, 18, 20, 22])
-    assert told(table.rows, "ours") == pytest.approx([25, 30, 35, 40, 45, 50, 55])
-    assert told(table.rows, "paper") == [None] * 7
+    assert told(papers(table), "ours") == pytest.approx([25, 30, 35, 40, 45, 50, 55])
+    assert told(table.rows, "paper") == [None] * 8
     assert table.title.startswith("Table logmel + gammatone + cqt · ")
 
 
@@ -182,7 +187,8 @@ def test_a_test_set_of_one_recording_has_no_interval(tmp_path):
     fused(tmp_path, make_params({}), [1] * 5, n=1)
     (table,) = tables_of(tmp_path)
     assert {(row.ours, row.low, row.high) for row in table.rows} == {(100, None, None)}
-    assert gains(table, find_records(tmp_path)[0]) == []
+    rows = [table.row("logmel")], [table.row("logmel", alone=True)]
+    assert compare(*rows, find_records(tmp_path)[0]) is None
     assert "nan" not in table.to_markdown()
 
 
@@ -191,7 +197,14 @@ def test_an_interval_is_written_with_one_decimal_or_not_at_all():
     assert interval(None, None) is None
 
 
-# Gains
+# Differences
+
+
+def gains(records: list) -> list[Difference]:
+    """What each branch of the one table gained."""
+    (table,) = collect(records)
+    rows = [([table.row(x)], [table.row(x, alone=True)]) for x in table.params.representations]
+    return [gain for pair in rows if (gain := compare(*pair, records))]
 
 
 def test_a_gain_is_a_difference_in_points_and_its_interval_pairs_the_recordings(tmp_path):
@@ -205,14 +218,11 @@ def test_a_gain_is_a_difference_in_points_and_its_interval_pairs_the_recordings(
     }
     write_pair(tmp_path, make_params({}), both)
     records, _ = find_records(tmp_path)
-    (table,) = collect(records)
-    logmel, gammatone = gains(table, records)
-    assert (logmel.head, gammatone.head) == PAIRS[0]
-    assert logmel.gain == pytest.approx(5)
+    logmel, gammatone = gains(records)
+    assert logmel.points == pytest.approx(5)
     assert (logmel.low, logmel.high) == pytest.approx((5 - half, 5 + half), abs=0.4)
-    assert logmel.paper == pytest.approx(80.6 - 78.3)
     # Paired: the clips that are right in both do not widen it.
-    assert astuple(gammatone)[1:4] == (0, 0, 0)
+    assert astuple(gammatone) == (0, 0, 0)
     assert (logmel.verdict, gammatone.verdict) == ("gain", "open")
 
 
@@ -221,8 +231,64 @@ def test_a_fold_whose_branch_is_missing_is_left_out_of_the_gain_on_both_sides(tm
     lost, *_ = fused(tmp_path, make_params({"fold": 2}), [10, 20, 40, 20, 20])
     (lost.folder / "complete.json").unlink()
     records, _ = find_records(tmp_path)
+    assert [gain.points for gain in gains(records)] == pytest.approx([10, 0])
+
+
+def test_the_mean_of_several_differences_has_the_interval_of_the_mean(tmp_path):
+    n = 400
+    # Among the recordings, one branch wins where the other loses: their mean does not differ.
+    halves = right(200, n=n), 1 - right(200, n=n)
+    both = {
+        "alone": {"logmel": halves[0], "gammatone": halves[1]},
+        "together": {"logmel": halves[1], "gammatone": halves[0], FUSED: halves[0]},
+    }
+    write_pair(tmp_path, make_params({}), both)
+    records, _ = find_records(tmp_path)
     (table,) = collect(records)
-    assert [gain.gain for gain in gains(table, records)] == pytest.approx([10, 0])
+    after = [table.row(name) for name in PAIRS[0]]
+    before = [table.row(name, alone=True) for name in PAIRS[0]]
+    assert all(gain.high - gain.low > 10 for gain in gains(records))
+    assert astuple(compare(after, before, records)) == (0, 0, 0)
+
+
+# Baselines
+
+
+def test_baselines_stand_above_the_branches_and_are_compared_with_every_seed(tmp_path):
+    for seed, count in enumerate((30, 34)):
+        fused(tmp_path, make_params({"seed": seed}), [count] * 5)
+    (bare,) = tables_of(tmp_path)
+    assert "It lacks baselines" in bare.note
+    scores = {"chance": right(4), "svm_gammatone": right(20)}
+    write_baselines(tmp_path, make_params({"seed": 7, "lr": 0.5}), scores)
+    records, _ = find_records(tmp_path)
+    (table,) = collect(records)
+    names = ["Chance", "Nearest neighbour", "SVM, Log-mel", "SVM, Gammatone", "SVM, all"]
+    assert told(table.rows, "classifier")[:6] == [*names, "Log-mel"]
+    assert told(table.rows, "ours")[:6] == pytest.approx([10, 10, 10, 50, 10, 80])
+    assert (table.rows[0].seeds, table.rows[5].seeds) == (1, 2)
+    assert "lacks" not in table.note
+    rows = [table.row("gammatone", alone=True)], [table.row("svm_gammatone")]
+    assert compare(*rows, records).points == pytest.approx(30)
+
+
+@pytest.mark.parametrize("change", [{"fold": 2}, {"hop_length": 256}, {"train_folds": [1, 2]}])
+def test_baselines_on_other_clips_or_spectrograms_do_not_count(tmp_path, change):
+    fused(tmp_path, make_params({}), [20] * 5)
+    write_baselines(tmp_path, make_params(change), {"chance": right(4)})
+    (table,) = tables_of(tmp_path)
+    assert told(table.rows, "classifier")[0] == "Log-mel"
+
+
+def test_the_mean_of_the_branches_is_of_their_scores(tmp_path):
+    # Each is sure of half the clips and unsure of the others: together they are right on all.
+    sure, unsure = np.array([0.9, 0.1]), np.array([0.4, 0.6])
+    first = np.where(np.arange(N)[:, None] < N // 2, sure, unsure)
+    pair = {"logmel": first, "gammatone": first[::-1]}
+    both = {"alone": pair, "together": {**pair, FUSED: first}}
+    write_pair(tmp_path, make_params({}), both)
+    (table,) = tables_of(tmp_path)
+    assert [table.row(head).ours for head in ("logmel", MEAN)] == [50, 100]
 
 
 # What belongs together
@@ -261,7 +327,7 @@ def test_unfinished_runs_are_not_counted(one, tmp_path):
     cut = Run(tmp_path / "urban_synth-cut")
     cut.begin(make_params({"fold": 2}))
     cut.write_history([{"epoch": 1}])
-    assert told(one(make_params({}), [20] * 5).rows, "folds") == [1] * 5
+    assert told(one(make_params({}), [20] * 5).rows, "folds") == [1] * 6
 
 
 def test_without_a_fusion_run_there_is_no_table(tmp_path):
@@ -292,7 +358,7 @@ def test_a_table_in_markdown_shows_the_same_values(one):
     assert set(rule) == {"|", "-"}
     assert len({len(line) for line in (header, rule, *rows)}) == 1  # aligned as plain text
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
-    assert [row[1] for row in cells] == ["50.0", "55.0", "75.0", "60.0", "80.0"]
+    assert [row[1] for row in cells] == ["50.0", "55.0", "75.0", "60.0", "90.0", "80.0"]
     assert cells[0][2] == f"{table.rows[0].low:.1f} to {table.rows[0].high:.1f}"
 
 
@@ -316,10 +382,10 @@ def test_a_missing_branch_leaves_its_row_empty_and_the_others_as_they_are(tmp_pa
     records, _ = find_records(tmp_path)
     (table,) = collect(records)
     assert table.rows[0].ours is None
-    assert told(table.rows[1:], "ours") == pytest.approx([55, 75, 60, 80])
-    assert [row.low is None for row in table.rows] == [True] + [False] * 4
+    assert told(papers(table)[1:], "ours") == pytest.approx([55, 75, 60, 80])
+    assert [row.low is None for row in table.rows] == [True] + [False] * 5
     assert (table.rows[0].folds, table.rows[0].clips, table.rows[0].runs) == (0, 0, ())
-    assert [gain.head for gain in gains(table, records)] == ["gammatone"]
+    assert len(gains(records)) == 1
     assert "nan" not in table.to_markdown()
 
 
@@ -329,10 +395,10 @@ def test_plain_data_are_json_with_numbers_alone_and_nothing_of_the_runs(tmp_path
     (runs[0].folder / "complete.json").unlink()
     (table,) = tables_of(tmp_path)
     plain = json.loads(json.dumps(table.to_dict()), parse_constant=strictly)
-    assert set(plain) == {"title", "metric", "dataset", "status", "chance", "note", "rows"}
+    assert set(plain) == {"title", "metric", "dataset", "status", "note", "rows"}
     assert all(set(row) == KEYS for row in plain["rows"])
-    assert [row["ours"] for row in plain["rows"]][1:] == pytest.approx([55, 75, 60, 80])
-    assert [row["paper"] for row in plain["rows"]] == [None] * 5
+    assert [row["ours"] for row in plain["rows"]][1:] == pytest.approx([55, 75, 60, 90, 80])
+    assert [row["paper"] for row in plain["rows"]] == [None] * 6
     for row in plain["rows"]:
         assert all(isinstance(row[key], str) for key in ("classifier", "head"))
         assert all(isinstance(row[key], int) for key in ("folds", "clips", "seeds"))

@@ -21,7 +21,8 @@ from fusionkd_lib import catalogue
 from fusionkd_lib.tables import Table
 
 COLOURS = {name: entry.colour for name, entry in catalogue.REPRESENTATIONS.items()}
-COLOURS[catalogue.FUSED] = "#000000"
+COLOURS |= {catalogue.FUSED: "#000000", catalogue.MEAN: "#666666"}
+BASELINE = "0.55"  # the colour of what a network has to beat
 FLOOR = 80  # dB shown below the loudest point of a spectrogram
 
 
@@ -149,16 +150,20 @@ def class_scores(
 
 def table_figure(table: Table, *, ax: Axes | None = None) -> Axes:
     """Show the rows of a table with their intervals, and the paper's values as open diamonds."""
-    ax = ax or plt.subplots(figsize=(6.5, 2.6))[1]
+    ax = ax or plt.subplots(figsize=(6.5, 0.6 + 0.32 * len(table.rows)))[1]
     rows = table.rows[::-1]
+    baselines = catalogue.baselines_of(table.params.representations)
     for y, row in enumerate(rows):
         if row.ours is not None:  # else a parent that is not there
-            ax.plot([row.low, row.high], [y, y], color=COLOURS[row.head], alpha=0.5)
-            ax.plot(row.ours, y, "o", color=COLOURS[row.head])
+            colour = COLOURS.get(row.head, BASELINE)
+            ax.plot([row.low, row.high], [y, y], color=colour, alpha=0.5)
+            ax.plot(row.ours, y, "s" if row.head in baselines else "o", color=colour)
     paper = [np.nan if row.paper is None else row.paper for row in rows]
     told = f"Paper ({table.paper_data})"
     ax.plot(paper, range(len(rows)), "D", mfc="none", color="0.6", label=told)
-    ax.axvline(table.chance, color="0.8", ls=":", label="chance")
+    machines = [row.ours for row in rows if row.head.startswith(catalogue.SUPPORT_VECTORS)]
+    if machines:
+        ax.axvline(max(machines), color=BASELINE, ls=":", label="best SVM")
     ax.set_yticks(range(len(rows)), [row.classifier for row in rows])
     ax.set(xlabel=table.measured, title=f"Table {table.numeral} · {table.params.pair}")
     ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")

@@ -18,14 +18,14 @@ import nbformat
 from distributed import Client, Future, KilledWorker
 from nbclient.exceptions import DeadKernelError
 
+from fusionkd_lib.catalogue import BASELINES
 from fusionkd_lib.engine import notebooks
-from fusionkd_lib.engine.graph import Graph, Node, unfinished
+from fusionkd_lib.engine.graph import CHAPTERS, Graph, Node, unfinished
 from fusionkd_lib.errors import InputError, Stopped
-from fusionkd_lib.experiment import clips_of, spectrograms_of
+from fusionkd_lib.experiment import clips_of, score_baselines, spectrograms_of
 from fusionkd_lib.params import Params
 from fusionkd_lib.runs import NOTEBOOK, STOP_FILE, outputs_root
 
-CHAPTERS = {"branch": "03_branch_pretraining", "fusion": "04_fusion_and_distillation"}
 # What a worker, perhaps on another machine, must know of the place that the command was given in.
 ENVIRONMENT = ("FUSIONKD_DATA", "FUSIONKD_OUTPUTS", STOP_FILE)
 GPU = "gpu"  # the resource that a worker of a cluster elsewhere may have
@@ -54,6 +54,8 @@ def run_node(node: Node, parents: Sequence[Outcome], environment: Mapping[str, s
         _refuse_if_stopped()
         if node.kind == "store":
             spectrograms_of(node.params, clips_of(node.params))
+        elif node.kind == BASELINES:
+            score_baselines(node.params)
         else:
             _execute_again_if_the_kernel_dies(node)
     except Stopped:
@@ -121,7 +123,7 @@ def submit(graph: Graph, client: Client) -> tuple[dict[str, Future], dict[str, O
     futures: dict[str, Future] = {}
     for name, node in todo.items():
         parents = [futures.get(need) or outcomes[need] for need in node.needs]
-        on_gpu = has_gpu and node.kind != "store" and node.params.device != "cpu"
+        on_gpu = has_gpu and node.kind in CHAPTERS and node.params.device != "cpu"
         key = f"{name}-{os.environ[STOP_FILE]}"
         work = (run_node, node, parents, environment)
         futures[name] = client.submit(*work, key=key, resources={GPU: 1} if on_gpu else None)

@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fusionkd_lib import experiment
-from fusionkd_lib.catalogue import DATASETS, REPRESENTATIONS
+from fusionkd_lib.catalogue import BASELINES, DATASETS, REPRESENTATIONS
 from fusionkd_lib.params import Params
 from fusionkd_lib.records import Record
 from fusionkd_lib.runs import NOTEBOOK, Run, run_name, settle
 from fusionkd_lib.storage import digest, held
 
 Graph = Mapping[str, "Node"]
+# The chapter that a run of a kind is executed as; the other kinds are no notebooks.
+CHAPTERS = {"branch": "03_branch_pretraining", "fusion": "04_fusion_and_distillation"}
 # What the time of an epoch depends on.
 ALIKE = {
     *("dataset", "trunk", "width", "sample_rate", "duration", "threads", "shortcuts"),
@@ -35,30 +37,31 @@ class Node:
     needs
         Names of the nodes that must be done before.
     branch
-        The representation, of a branch run.
+        The representation, of a branch run; `BASELINES`, of these.
     """
 
     name: str
-    kind: Literal["store", "branch", "fusion"]
+    kind: Literal["store", "baselines", "branch", "fusion"]
     params: Params
     needs: tuple[str, ...] = ()
     branch: str | None = None
 
     @property
     def run(self) -> Run:
-        """The run that a branch or fusion node makes."""
+        """The run that a node makes, but for a store."""
         return Run.of(self.params, branch=self.branch)
 
     @property
     def n_epochs(self) -> int:
-        """Epochs that a branch or fusion node trains for."""
-        return (self.kind == "fusion" and self.params.joint_epochs) or self.params.epochs
+        """How many epochs the run has."""
+        return self.params.n_epochs(self.kind)
 
     @property
     def is_done(self) -> bool:
         """Whether the run is complete, its notebook included; a store is looked at when it runs."""
         run = self.run
-        return self.kind != "store" and run.is_complete and (run.folder / NOTEBOOK).exists()
+        is_whole = self.kind not in CHAPTERS or (run.folder / NOTEBOOK).exists()
+        return self.kind != "store" and run.is_complete and is_whole
 
     def notebook_held(self) -> AbstractContextManager[None]:
         """Keep other commands off the run's notebook; wait, and say for whom."""
@@ -73,7 +76,7 @@ def plan(settings: Iterable[Params]) -> Graph:
     InputError
         Where a run could not even begin, such as a CQT above Nyquist.
     """
-    stores, branches, fusions = {}, {}, {}
+    stores, branches, pairs = {}, {}, {}
     for params in map(settle, settings):
         experiment.representations_of(params)
         store, names = _store_name(params), params.representations
@@ -85,9 +88,12 @@ def plan(settings: Iterable[Params]) -> Graph:
             alone = params.replace(branch=branch)
             branches.setdefault(name, Node(name, "branch", alone, (store,), branch))
         if len(names) > 1:
-            name = run_name(params)
-            fusions[name] = Node(name, "fusion", params.replace(branch=None), needs)
-    return stores | branches | fusions
+            name, pair = run_name(params), params.replace(branch=None)
+            pairs[name] = Node(name, "fusion", pair, needs)
+            if params.judged_on == "test":
+                name = run_name(pair, branch=BASELINES)
+                pairs[name] = Node(name, BASELINES, pair, (store,), BASELINES)
+    return stores | branches | pairs
 
 
 def _store_name(params: Params) -> str:
@@ -131,7 +137,7 @@ def estimate_seconds(node: Node, past: Iterable[Record]) -> float | None:
 def describe(graph: Graph, past: Iterable[Record]) -> str:
     """Return what is done, what will run, what is shared, and about how long it will take."""
     past, todo, lines = list(past), unfinished(graph), []
-    runs = {name: node for name, node in todo.items() if node.kind != "store"}
+    runs = {name: node for name, node in todo.items() if node.kind in CHAPTERS}
     seconds = {name: estimate_seconds(node, past) for name, node in runs.items()}
     for name in graph:
         n_sharing = sum(name in other.needs for other in graph.values())
