@@ -39,7 +39,9 @@ def rank(folder: Path, records: Mapping[str, Record], group: str) -> list[dict[s
         if all(name in records for name in names):
             cells[path.stem] = [records[name] for name in names]
     points = {name: 100 * np.mean([_accuracy(run) for run in runs]) for name, runs in cells.items()}
-    drawn = {name: 100 * np.mean([_drawn(run) for run in runs], axis=0) for name, runs in cells.items()}
+    drawn = {
+        name: 100 * np.mean([_drawn(run) for run in runs], axis=0) for name, runs in cells.items()
+    }
     if not cells:
         return []
     best = max(points, key=points.get)
