@@ -10,7 +10,6 @@ import ast
 import difflib
 import itertools
 import re
-import reprlib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,7 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
 
 from fusionkd_lib.catalogue import DATASETS, REPRESENTATIONS, TRUNKS
-from fusionkd_lib.errors import InputError
+from fusionkd_lib.errors import InputError, choose, not_allowed, one_of
 from fusionkd_lib.storage import read_yaml
 
 # In the order in which they are written down; `speed` says what each does.
@@ -46,34 +45,6 @@ ALLOWED = {
     "less_than": "a number below {lt:.10g}",
     "less_than_equal": "{le:.10g} or less",
 }
-
-_short = reprlib.Repr()
-_short.maxstring, _short.maxlist, _short.maxtuple, _short.maxlevel = 100, 12, 12, 1
-
-
-def not_allowed(key: str, value: Any, way_out: str) -> str:
-    """Say in the one grammar of parameters what is wrong; a long value is cut."""
-    return f"{key} = {_short.repr(value)} is not allowed: {way_out}"
-
-
-def choose(key: str, value: Any, allowed: Collection[str]) -> str:
-    """Return a value that is allowed for a key.
-
-    Raises
-    ------
-    InputError
-        With what is allowed and the nearest right spelling.
-    """
-    if isinstance(value, str) and value in allowed:
-        return value
-    raise InputError(not_allowed(key, value, _words(value, allowed)))
-
-
-def _words(value: Any, allowed: Collection[str]) -> str:
-    near = difflib.get_close_matches(value, allowed, n=1) if isinstance(value, str) else ()
-    hint = f"; did you mean '{near[0]}'?" if near else ""
-    one_of = "one of " if len(allowed) > 1 else ""
-    return f"use {one_of}{', '.join(map(repr, allowed))}{hint}"
 
 
 def _name_of(allowed: Collection[str]) -> BeforeValidator:
@@ -273,7 +244,7 @@ def _sentence(problem: dict[str, Any]) -> str:
         return str(context["error"])
     if kind == "literal_error":
         words = re.findall("'([^']+)'", context["expected"])
-        return not_allowed(key, value, _words(value, words))
+        return not_allowed(key, value, one_of(value, words))
     is_number = isinstance(value, str) and re.fullmatch(r"[-+]?[\d.]+[eE][-+]?\d+", value)
     hint = " (YAML reads 1e-3 as text: write 1.0e-3)" if is_number else ""
     allowed = ALLOWED.get(kind, "another value").format(**context)

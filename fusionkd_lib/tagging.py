@@ -21,7 +21,7 @@ from torch import nn
 
 from fusionkd_lib.audio import stream_mono
 from fusionkd_lib.catalogue import FUSED
-from fusionkd_lib.errors import InputError
+from fusionkd_lib.errors import InputError, choose
 from fusionkd_lib.experiment import clip_format, load_branch, load_fusion, representations_of
 from fusionkd_lib.features import ClipFormat, compute
 from fusionkd_lib.records import COMPLETE
@@ -99,9 +99,7 @@ def load_tagger(run_folder: str | Path, head: str | None = None) -> Tagger:
     """
     run = _find_run(run_folder).record
     heads = list(run.scores)  # the fused classifier, where there is one, comes last
-    head = head or heads[-1]
-    if head not in heads:
-        raise InputError(f"head = '{head}': {run.folder} has {', '.join(heads)}: use one of these")
+    head = choose("head", head or heads[-1], heads)
     named = run.params.representations if head == FUSED else (head,)
     params = run.params.replace(representations=named, branch=None)
     network = load_fusion(run) if head == FUSED else load_branch(run, head)

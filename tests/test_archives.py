@@ -160,7 +160,9 @@ def test_a_record_of_the_fetch_that_cannot_be_opened_is_not_called_damaged(tmp_p
 
 @pytest.mark.parametrize("act", [fetch, check])
 def test_an_unknown_dataset_is_refused(tmp_path, act):
-    with pytest.raises(InputError, match="dataset='esc50': must be one of urbansound8k, "):
+    with pytest.raises(
+        InputError, match="dataset = 'esc50' is not allowed: use one of 'urbansound8k', "
+    ):
         act("esc50", tmp_path)
 
 

@@ -35,7 +35,10 @@ REPRESENTATIONS = {
     "a negative frequency": ({"name": "logmel", "fmin": -1.0}, ("fmin=-1", "[0, fmax)")),
     "an odd transform": ({"name": "stft", "n_fft": 1023}, ("n_fft=1023", "even")),
     "no hop": ({"name": "stft", "hop_length": 0}, ("hop_length=0", "whole number")),
-    "an unknown name": ({"name": "mfcc"}, ("'mfcc'", "one of stft, logmel, cqt, gammatone")),
+    "an unknown name": (
+        {"name": "mfcc"},
+        ("'mfcc'", "one of 'stft', 'logmel', 'cqt', 'gammatone'"),
+    ),
 }
 
 

@@ -131,7 +131,9 @@ def test_annotations_without_any_audio_are_refused(tmp_path):
     [("level", "middle"), ("labels", "all"), ("coarse_labels", "mended"), ("status", "fake")],
 )
 def test_an_unknown_choice_is_named_with_what_is_allowed(root, parameter, value):
-    with pytest.raises(InputError, match=f"{parameter}='{value}': must be one of .*, "):
+    with pytest.raises(
+        InputError, match=f"{parameter} = '{value}' is not allowed: use one of .*, "
+    ):
         sonyc_ust.clips(root, **{parameter: value})
 
 

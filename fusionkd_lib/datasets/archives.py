@@ -7,7 +7,6 @@ import json
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 
 import pooch
 from requests.exceptions import RequestException  # raised by pooch's downloads
@@ -16,7 +15,7 @@ from fusionkd_lib import catalogue
 from fusionkd_lib.audio import cannot_open, read_header
 from fusionkd_lib.datasets import files
 from fusionkd_lib.datasets.unpacking import SUFFIXES, extract
-from fusionkd_lib.errors import InputError
+from fusionkd_lib.errors import InputError, choose
 from fusionkd_lib.storage import write_json
 
 # The module of each dataset on disk holds its NAME, SOURCE, LICENCE, CITATION, ARCHIVES (file ->
@@ -102,7 +101,7 @@ def fetch(
         If the name is unknown, a file cannot be reached or written or has another checksum, or an
         archive is damaged or unsafe.
     """
-    dataset, root = _dataset(name), Path(root).absolute()
+    dataset, root = DATASETS[choose("dataset", name, DATASETS)], Path(root).absolute()
     base_url = base_url or f"{dataset.SOURCE}/files"
     known, checksums = _recorded(root), {}
     record = {"dataset": dataset.NAME, "source": base_url, "files": checksums}
@@ -138,7 +137,7 @@ def check(name: str, root: str | Path) -> Report:
     InputError
         If the name is unknown, or the folder lacks the dataset's own metadata.
     """
-    dataset, root = _dataset(name), Path(root)
+    dataset, root = DATASETS[choose("dataset", name, DATASETS)], Path(root)
     expected = dataset.expected_files(root)
     pairs = zip(expected, files.locate(expected), strict=True)
     found = {listed: path for listed, path in pairs if path}
@@ -185,11 +184,6 @@ def _recorded(root: Path) -> dict[str, str]:
         raise cannot_open(path, error) from error
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: is damaged: delete it and fetch again") from error
-
-
-def _dataset(name: str) -> ModuleType:
-    files.choose("dataset", name, DATASETS)
-    return DATASETS[name]
 
 
 def _fault(root: Path, path: Path) -> str:

@@ -5,7 +5,7 @@ unless the caller allows a partial copy.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from io import BytesIO
 from pathlib import Path, PureWindowsPath
@@ -71,12 +71,6 @@ def read_table(path: Path, columns: Sequence[str], *, remedy: str) -> pd.DataFra
     if table.empty:
         raise InputError(f"{path}: has no rows: {remedy}")
     return table
-
-
-def choose(parameter: str, value: str, allowed: Collection[str]) -> None:
-    """Raise an `InputError` that names the parameter unless its value is allowed."""
-    if value not in allowed:
-        raise InputError(f"{parameter}={value!r}: must be one of {', '.join(allowed)}")
 
 
 def check_rows(path: Path, column: pd.Series, valid: pd.Series, rule: str) -> None:

@@ -13,7 +13,7 @@ import yaml
 from pydantic.dataclasses import dataclass
 
 from fusionkd_lib.datasets import files
-from fusionkd_lib.errors import InputError
+from fusionkd_lib.errors import InputError, choose
 
 ANNOTATIONS = "annotations.csv"
 TAXONOMY = "dcase-ust-taxonomy.yaml"
@@ -131,8 +131,8 @@ def presence_of(
     InputError
         If a parameter has another value, or a tag has no column.
     """
-    files.choose("level", level, LEVELS)
-    files.choose("coarse_labels", coarse_labels, COARSE_LABELS)
+    choose("level", level, LEVELS)
+    choose("coarse_labels", coarse_labels, COARSE_LABELS)
     if level == "fine" or coarse_labels == "shipped":
         return _columns(annotations, taxonomy.tags(level, incomplete=incomplete))
     categories = zip(taxonomy.tags("coarse"), taxonomy.coarse, strict=True)

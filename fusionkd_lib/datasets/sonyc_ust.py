@@ -14,6 +14,7 @@ import pandas as pd
 from fusionkd_lib.datasets import files, sonyc_labels
 from fusionkd_lib.datasets.clips import Clips
 from fusionkd_lib.datasets.sonyc_labels import ANNOTATIONS, TAXONOMY
+from fusionkd_lib.errors import choose
 
 NAME = "SONYC-UST"
 SOURCE = "https://zenodo.org/records/2590742"
@@ -89,13 +90,13 @@ def clips(
     M. Cartwright et al., SONYC Urban Sound Tagging, DCASE 2019 Workshop; Task 5 of the challenge.
     """
     root = Path(root)
-    files.choose("labels", labels, VOTES)
-    files.choose("status", status or "real", STATUSES)
+    vote = VOTES[choose("labels", labels, VOTES)]
+    choose("status", status or "real", STATUSES)
     annotations = sonyc_labels.read_annotations(root / ANNOTATIONS)
     taxonomy = sonyc_labels.read_taxonomy(root / TAXONOMY)
     tags = {"level": level, "coarse_labels": coarse_labels, "incomplete": incomplete}
     presence = sonyc_labels.presence_of(annotations, taxonomy, **tags)
-    targets = _targets(annotations, presence, VOTES[labels])
+    targets = _targets(annotations, presence, vote)
     listed = _listed(annotations, root).loc[targets.index]
     total = sum(N_CLIPS.values())
     present = files.found(listed, total=total, allow_partial=allow_partial, name="sonyc_ust")

@@ -1,12 +1,10 @@
 """What representations share: waveforms (B, N) -> spectrograms (B, 1, F, T) in absolute dB."""
 
-from numbers import Integral
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fusionkd_lib.errors import InputError
+from fusionkd_lib.errors import InputError, check_counts
 
 POWER_FLOOR = 1e-10
 
@@ -85,13 +83,6 @@ def checked(waveforms: Tensor) -> Tensor:
         fault = f"waveforms of shape {tuple(waveforms.shape)} and type {waveforms.dtype}"
         raise InputError(f"{fault}: must be a non-empty batch (B, N) of floating-point samples")
     return waveforms.float()
-
-
-def check_counts(**counts: int) -> None:
-    """Refuse a parameter, given by its name, that is not a whole number above 0."""
-    for name, value in counts.items():
-        if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-            raise InputError(f"{name}={value!r}: must be a whole number, 1 or more")
 
 
 def checked_fmax(fmin: float, fmax: float | None, sample_rate: int) -> float:

@@ -12,9 +12,9 @@ from scipy.fft import next_fast_len
 from torch import Tensor
 from torch.nn import functional as F
 
-from fusionkd_lib.errors import InputError
+from fusionkd_lib.errors import InputError, check_counts
 from fusionkd_lib.filters import constant_q, constant_q_gains
-from fusionkd_lib.representations.base import Representation, check_counts, product
+from fusionkd_lib.representations.base import Representation, product
 
 # This many bins of its own transform from the centre, a Hann window leaks 1e-5 (-100 dB) of its
 # peak.
