@@ -27,10 +27,10 @@ SHORTCUTS += ("reuse_memory", "store_on_device")
 AUGMENTATIONS = ("shift", "crop", "level", "masks", "mixup")
 # What other people call a key, where the spelling is too far off to guess it.
 SYNONYMS = {"learning_rate": "lr", "sr": "sample_rate", "pair": "representations"}
-# Keys of earlier versions: those that are shortcuts now, and those that are gone.
-RENAMED = {name: name for name in SHORTCUTS}
-RENAMED |= {"precision": "bfloat16", "store_dtype": "float16_store"}
-GONE = {"gammatone_method": "leave it out, since there is one method now"}
+# Keys of earlier versions, and the way out.
+OLD = {name: f"write shortcuts: [{name}], or leave it out" for name in SHORTCUTS}
+OLD |= {"precision": OLD["bfloat16"], "store_dtype": OLD["float16_store"]}
+OLD |= {"gammatone_method": "leave it out, since there is one method now"}
 # What pydantic found -> what is allowed, in the words of this project.
 ALLOWED = {
     "int_type": "a whole number",
@@ -252,10 +252,8 @@ def _sentence(problem: dict[str, Any]) -> str:
 
 
 def _unknown(key: str) -> str:
-    if key in RENAMED:
-        return f"'{key}' is now a shortcut: write shortcuts: [{RENAMED[key]}], or leave it out"
-    if key in GONE:
-        return f"'{key}' is a key of an earlier version: {GONE[key]}"
+    if key in OLD:
+        return f"'{key}' is a key of an earlier version: {OLD[key]}"
     near = difflib.get_close_matches(key, Params.model_fields, n=1) or [SYNONYMS.get(key)]
     return f"unknown key '{key}': " + (f"did you mean '{near[0]}'?" if near[0] else "leave it out")
 
