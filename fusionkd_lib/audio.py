@@ -95,7 +95,12 @@ def stream_mono(path: str | Path, *, sample_rate: int) -> Iterator[np.ndarray]:
             resampled = resampler.resample_chunk(waveform)  # (n,)
             n_yielded += len(resampled)
             yield resampled
-        _check_end(path, n_read=n_read, n_declared=sound.frames, silent=silent)
+        if not n_read or n_read + PADDING_FRAMES < sound.frames:
+            raise _truncated(path, f"{n_read:,} of {sound.frames:,} samples can be read")
+        if silent:
+            raise InputError(
+                f"{path}: is silent, every sample is 0: record it anew or leave it out"
+            )
         rest = resampler.resample_chunk(np.empty(0, dtype=np.float32), last=True)
         if not n_yielded + len(rest):
             raise InputError(f"{path}: is too short to resample ({n_read} samples): leave it out")
@@ -226,13 +231,6 @@ def _check_levels(frames: np.ndarray, path: Path) -> None:
         allowed = f"full scale is 1, and NaN, infinite or above {LOUDEST:g} cannot be used"
         fault = f"holds a sample of {largest:.3g}: {allowed}"
         raise InputError(f"{path}: {fault}; write it anew from its source")
-
-
-def _check_end(path: Path, *, n_read: int, n_declared: int, silent: bool) -> None:
-    if not n_read or n_read + PADDING_FRAMES < n_declared:
-        raise _truncated(path, f"{n_read:,} of {n_declared:,} samples can be read")
-    if silent:
-        raise InputError(f"{path}: is silent, every sample is 0: record it anew or leave it out")
 
 
 def cannot_open(path: str | Path, error: OSError) -> InputError:
