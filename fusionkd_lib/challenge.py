@@ -24,12 +24,7 @@ def read_predictions(path: str | Path) -> pd.DataFrame:
 
 
 def evaluate_sonyc(
-    predictions: pd.DataFrame,
-    annotations: pd.DataFrame,
-    taxonomy: Taxonomy,
-    level: str = "coarse",
-    *,
-    coarse_labels: str = "shipped",
+    predictions: pd.DataFrame, annotations: pd.DataFrame, taxonomy: Taxonomy, level: str = "coarse"
 ) -> dict:
     """Evaluate predictions of the validation clips as the challenge does.
 
@@ -43,8 +38,6 @@ def evaluate_sonyc(
         From `sonyc_labels.read_annotations` and `sonyc_labels.read_taxonomy`.
     level
         ``"coarse"`` or ``"fine"``.
-    coarse_labels
-        ``"shipped"``, the challenge's, or ``"recomputed"``.
 
     Returns
     -------
@@ -61,9 +54,7 @@ def evaluate_sonyc(
     ------
     DCASE 2019 Task 5, Urban Sound Tagging.
     """
-    presence = presence_of(
-        annotations, taxonomy, level=level, coarse_labels=coarse_labels, incomplete=True
-    )
+    presence = presence_of(annotations, taxonomy, level=level, incomplete=True)
     truth = agreed_truth(annotations, presence)
     scores = _align(predictions, truth, taxonomy.tags(level))
     if level == "coarse":
