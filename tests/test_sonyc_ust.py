@@ -127,8 +127,7 @@ def test_annotations_without_any_audio_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("parameter", "value"),
-    [("level", "middle"), ("labels", "all"), ("coarse_labels", "mended"), ("status", "fake")],
+    ("parameter", "value"), [("level", "middle"), ("labels", "all"), ("coarse_labels", "mended")]
 )
 def test_an_unknown_choice_is_named_with_what_is_allowed(root, parameter, value):
     with pytest.raises(

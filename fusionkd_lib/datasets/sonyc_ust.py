@@ -37,7 +37,6 @@ VOTES = {
     "majority": lambda votes: (votes.mean() > 0.5).astype(float).where(votes.count() > 0),
     "mean": lambda votes: votes.mean(),
 }
-STATUSES = ("real", "partial", "stand-in", "synthetic")
 
 
 def clips(
@@ -91,7 +90,6 @@ def clips(
     """
     root = Path(root)
     vote = VOTES[choose("labels", labels, VOTES)]
-    choose("status", status or "real", STATUSES)
     annotations = sonyc_labels.read_annotations(root / ANNOTATIONS)
     taxonomy = sonyc_labels.read_taxonomy(root / TAXONOMY)
     tags = {"level": level, "coarse_labels": coarse_labels, "incomplete": incomplete}

@@ -28,7 +28,6 @@ ARCHIVE_ROOT = "UrbanSound8K"
 # In the order of the metadata's class identifiers.
 CLASSES = ("air_conditioner", "car_horn", "children_playing", "dog_bark", "drilling")
 CLASSES += ("engine_idling", "gun_shot", "jackhammer", "siren", "street_music")
-FOLDS = tuple(range(1, 11))
 N_CLIPS = 8732
 METADATA = "metadata/UrbanSound8K.csv"
 COLUMNS = ("slice_file_name", "fsID", "fold", "classID", "class")
@@ -107,7 +106,7 @@ def read_metadata(path: str | Path) -> pd.DataFrame:
     folds = pd.to_numeric(metadata["fold"], errors="coerce")
     classes = pd.to_numeric(metadata["classID"], errors="coerce")
     named, names = classes.map(dict(enumerate(CLASSES))), metadata["slice_file_name"]
-    check(metadata["fold"], folds.isin(FOLDS), "must be 1 to 10")
+    check(metadata["fold"], folds.isin(range(1, 11)), "must be 1 to 10")
     check(metadata["classID"], named.notna(), "must be 0 to 9")
     check(metadata["class"], metadata["class"] == named, "must be the name of its classID")
     check(metadata["fsID"], metadata["fsID"].notna(), "must be the number of a recording")
