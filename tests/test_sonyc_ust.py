@@ -169,7 +169,7 @@ def test_a_missing_column_is_named(root, column):
 def test_a_tag_without_its_column_is_named(root):
     path = root / "annotations.csv"
     pd.read_csv(path).drop(columns="1_engine_presence").to_csv(path, index=False)
-    with pytest.raises(InputError, match="lack the column 1_engine_presence"):
+    with pytest.raises(InputError, match="lacks the column 1_engine_presence"):
         sonyc_ust.clips(root)
 
 

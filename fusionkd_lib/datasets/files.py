@@ -5,8 +5,7 @@ unless the caller allows a partial copy.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Iterable, Sequence
 from io import BytesIO
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -65,12 +64,17 @@ def read_table(path: Path, columns: Sequence[str], *, remedy: str) -> pd.DataFra
     except ValueError as error:  # pandas' parser errors are ValueErrors
         reason = str(error).splitlines()[0]
         raise InputError(f"{path}: cannot be read as CSV ({reason}): {remedy}") from error
-    missing = [column for column in columns if column not in table]
-    if missing:
-        raise InputError(f"{path}: lacks the column {missing[0]}: {remedy}")
+    require_columns(table, columns, where=str(path), remedy=remedy)
     if table.empty:
         raise InputError(f"{path}: has no rows: {remedy}")
     return table
+
+
+def require_columns(table: pd.DataFrame, names: Iterable[str], *, where: str, remedy: str) -> None:
+    """Raise an `InputError` that names the first column that a table lacks, and the remedy."""
+    for name in names:
+        if name not in table:
+            raise InputError(f"{where}: lacks the column {name}: {remedy}")
 
 
 def check_rows(path: Path, column: pd.Series, valid: pd.Series, rule: str) -> None:
@@ -145,10 +149,6 @@ def count_parts(listed: Iterable, found: Iterable) -> dict[Any, str]:
     return {part: count(found[part], listed[part]) for part in parts}
 
 
-def reader(paths: Iterable[Path]) -> Callable[[int, int], np.ndarray]:
-    """Return ``read(index, sample_rate)`` -> (N,) float32, which can go to another process."""
-    return partial(_read, tuple(paths))
-
-
-def _read(paths: tuple[Path, ...], index: int, sample_rate: int) -> np.ndarray:
+def read(paths: Sequence[Path], index: int, sample_rate: int) -> np.ndarray:
+    """Return one of these files, (N,) float32 at that rate."""
     return load_mono(paths[index], sample_rate=sample_rate)

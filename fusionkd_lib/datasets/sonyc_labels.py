@@ -141,11 +141,10 @@ def presence_of(
 
 
 def _columns(annotations: pd.DataFrame, tags: tuple[str, ...]) -> pd.DataFrame:
-    for tag in tags:
-        if tag + PRESENCE not in annotations:
-            lacking = f"the annotations lack the column {tag}{PRESENCE}"
-            raise InputError(f"{lacking}: fetch {ANNOTATIONS} again")
-    columns = annotations[[tag + PRESENCE for tag in tags]].astype(float)
+    names = [tag + PRESENCE for tag in tags]
+    remedy = f"fetch {ANNOTATIONS} again"
+    files.require_columns(annotations, names, where="the annotations", remedy=remedy)
+    columns = annotations[names].astype(float)
     return columns.where(columns >= 0).set_axis(list(tags), axis=1)
 
 

@@ -6,6 +6,7 @@ Layout: ``annotations.csv``, ``dcase-ust-taxonomy.yaml``, ``audio/train``, ``aud
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -105,7 +106,7 @@ def clips(
         table=present.reset_index(drop=True),
         targets=targets.loc[present.index].to_numpy(np.float32),
         status=status,
-        read=files.reader(present["path"]),
+        read=partial(files.read, tuple(present["path"])),
         note=_note(listed, present),
     )
 

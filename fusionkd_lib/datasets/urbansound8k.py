@@ -70,7 +70,7 @@ def clips(root: str | Path, *, allow_partial: bool = False, status: str | None =
         table=present[["clip", "fold", "group", "path"]].reset_index(drop=True),
         targets=present["classID"].to_numpy(np.int64),
         status=status or ("real" if whole else "partial"),
-        read=files.reader(present["path"]),
+        read=partial(files.read, tuple(present["path"])),
         note=_count(listed["fold"], present["fold"]) + reencoded,
     )
 
