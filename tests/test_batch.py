@@ -84,10 +84,10 @@ def test_other_sounds_are_another_store(tiny):
     [
         (
             {"cqt_bins": 84, "representations": ["logmel", "cqt"]},
-            "cqt_bins=84: .* above the Nyquist",
+            "cqt_bins=84: .* the Nyquist",
         ),
-        ({"fmax": 5000.0}, r"fmax=5000: must .* Nyquist frequency 4000 Hz"),
-        ({"fmin": 3000.0, "fmax": 2000.0}, "fmin=3000: must lie in"),
+        ({"fmax": 5000.0}, r"fmax=5000: must .* 4000 Hz, the Nyquist frequency"),
+        ({"fmin": 3000.0, "fmax": 2000.0}, "fmin=3000 and fmax=2000: must"),
     ],
 )
 def test_what_could_not_even_begin_is_refused_before_anything_runs(tiny, change, fault):

@@ -89,9 +89,7 @@ def checked_fmax(fmin: float, fmax: float | None, sample_rate: int) -> float:
     """Return the upper end of a range in Hz, by default Nyquist; refuse an impossible range."""
     nyquist = sample_rate / 2
     fmax = nyquist if fmax is None else fmax
-    if not 0 < fmax <= nyquist:
-        allowed = f"above 0 Hz and not above the Nyquist frequency {nyquist:g} Hz"
-        raise InputError(f"fmax={fmax:g}: must lie {allowed}")
-    if not 0 <= fmin < fmax:
-        raise InputError(f"fmin={fmin:g}: must lie in [0, fmax), and fmax is {fmax:g} Hz")
+    if not 0 <= fmin < fmax <= nyquist:
+        allowed = f"0 <= fmin < fmax <= {nyquist:g} Hz, the Nyquist frequency"
+        raise InputError(f"fmin={fmin:g} and fmax={fmax:g}: must satisfy {allowed}")
     return fmax
