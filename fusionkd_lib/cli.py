@@ -18,8 +18,7 @@ from fusionkd_lib.errors import InputError, Stopped
 FILE, PATH = click.Path(exists=True, dir_okay=False), click.Path(path_type=Path)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print plain data.")
 RUNS = click.option("--runs", type=PATH, help="Folder of runs; else this book's.")
-DATA_HELP = "Folder of the dataset; else its own in $FUSIONKD_DATA."
-ROOT = click.option("--root", type=PATH, help=DATA_HELP)
+ROOT = click.option("--root", type=PATH, help="The dataset's folder, if not in $FUSIONKD_DATA.")
 
 
 def _hyphenated(name: str) -> str:
@@ -253,5 +252,5 @@ def data_check(name: str, root: Path | None, as_json: bool) -> int:
     from fusionkd_lib.datasets import archives
 
     report = archives.check(name, _root(name, root))
-    click.echo(json.dumps(report.as_dict(), indent=1) if as_json else report)
-    return 0 if report.whole else 1
+    click.echo(json.dumps(report, indent=1) if as_json else archives.describe(report))
+    return 0 if report["whole"] else 1
