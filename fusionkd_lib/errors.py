@@ -42,10 +42,15 @@ def choose(key: str, value: Any, allowed: Collection[str]) -> str:
 
 def one_of(value: Any, allowed: Collection[str]) -> str:
     """Say what is allowed, and which of it is spelled nearly as a value is."""
-    near = difflib.get_close_matches(value, allowed, n=1) if isinstance(value, str) else ()
-    hint = f"; did you mean '{near[0]}'?" if near else ""
+    hint = nearest(value, allowed) if isinstance(value, str) else ""
     some = "one of " if len(allowed) > 1 else ""
-    return f"use {some}{', '.join(map(repr, allowed))}{hint}"
+    return f"use {some}{', '.join(map(repr, allowed))}" + (f"; {hint}" if hint else "")
+
+
+def nearest(value: str, allowed: Collection[str]) -> str:
+    """Ask whether the nearest of what is allowed was meant; nothing where none is near."""
+    near = difflib.get_close_matches(value, allowed, n=1)
+    return f"did you mean '{near[0]}'?" if near else ""
 
 
 def check_counts(*, lowest: int = 1, **counts: int) -> None:

@@ -6,8 +6,6 @@ Times are in seconds, frequencies in Hz. Every default is the paper's setting or
 silent, our reading of it (see the appendix of the book).
 """
 
-import ast
-import difflib
 import itertools
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -17,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
 
 from fusionkd_lib.catalogue import DATASETS, REPRESENTATIONS, TRUNKS
-from fusionkd_lib.errors import InputError, choose, not_allowed, one_of
+from fusionkd_lib.errors import InputError, choose, nearest, not_allowed, one_of
 from fusionkd_lib.storage import read_yaml
 
 # In the order in which they are written down; `speed` says what each does.
@@ -254,8 +252,8 @@ def _sentence(problem: dict[str, Any]) -> str:
 def _unknown(key: str) -> str:
     if key in OLD:
         return f"'{key}' is a key of an earlier version: {OLD[key]}"
-    near = difflib.get_close_matches(key, Params.model_fields, n=1) or [SYNONYMS.get(key)]
-    return f"unknown key '{key}': " + (f"did you mean '{near[0]}'?" if near[0] else "leave it out")
+    hint = nearest(SYNONYMS.get(key, key), Params.model_fields)
+    return f"unknown key '{key}': {hint or 'leave it out'}"
 
 
 def load_params(path: str | Path) -> list[Params]:
@@ -292,7 +290,6 @@ def notebook_params(namespace: Mapping[str, Any]) -> Params:
         As `make_params`.
     """
     cells = [cell for cell in namespace.get("In", []) if cell.startswith("# Parameters\n")]
-    nodes = [node for cell in cells for node in ast.walk(ast.parse(cell))]
-    injected = [node.id for node in nodes if isinstance(node, ast.Name)]
+    injected = [name for cell in cells for name in re.findall(r"^(\w+) =", cell, re.MULTILINE)]
     names = [name for name in (*Params.model_fields, *injected) if name in namespace]
     return make_params({name: namespace[name] for name in names}, source="this notebook")

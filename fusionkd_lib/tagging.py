@@ -8,7 +8,6 @@ the probabilities (which sum to one). The thresholds were chosen on clips of one
 windows, the more easily a maximum reaches them.
 """
 
-import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -21,7 +20,7 @@ from torch import nn
 
 from fusionkd_lib.audio import stream_mono
 from fusionkd_lib.catalogue import FUSED
-from fusionkd_lib.errors import InputError, choose
+from fusionkd_lib.errors import InputError, choose, nearest
 from fusionkd_lib.experiment import clip_format, load_branch, load_fusion, representations_of
 from fusionkd_lib.features import ClipFormat, compute
 from fusionkd_lib.records import COMPLETE
@@ -123,9 +122,8 @@ def _find_run(folder_or_name: str | Path) -> Run:
     for folder in (Path(folder_or_name), root / folder_or_name):
         if any((folder / name).is_file() for name in ("params.yaml", COMPLETE)):
             return Run(folder.resolve())
-    names = [path.parent.name for path in root.glob(f"*/{COMPLETE}")]
-    near = difflib.get_close_matches(str(folder_or_name), sorted(names), n=1)
-    way_out = f"did you mean {near[0]}?" if near else f"give a folder, or a run of {root}"
+    names = sorted(path.parent.name for path in root.glob(f"*/{COMPLETE}"))
+    way_out = nearest(str(folder_or_name), names) or f"give a folder, or a run of {root}"
     raise InputError(f"{folder_or_name}: there is no such run: {way_out}")
 
 

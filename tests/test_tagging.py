@@ -238,7 +238,7 @@ def test_without_validation_clips_a_tag_is_a_score_of_one_half():
 
 def test_an_unknown_run_names_the_nearest_one():
     run = trained(SINGLE)
-    message = f"there is no such run: did you mean {re.escape(run.name)}"
+    message = f"there is no such run: did you mean '{re.escape(run.name)}'"
     with pytest.raises(InputError, match=message):
         load_tagger(run.name[:-1])
     with pytest.raises(InputError, match=r"zzz: there is no such run: give a folder, or a run of"):
