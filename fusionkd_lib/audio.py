@@ -97,9 +97,7 @@ def stream_mono(path: str | Path, *, sample_rate: int) -> Iterator[np.ndarray]:
         if not n_read or n_read + PADDING_FRAMES < sound.frames:
             raise _truncated(path, f"{n_read:,} of {sound.frames:,} samples can be read")
         if silent:
-            raise InputError(
-                f"{path}: is silent, every sample is 0: record it anew or leave it out"
-            )
+            raise InputError(f"{path}: is silent, all zeros: record it anew or leave it out")
         rest = resampler.resample_chunk(np.empty(0, dtype=np.float32), last=True)
         if not n_yielded + len(rest):
             raise InputError(f"{path}: is too short to resample ({n_read} samples): leave it out")

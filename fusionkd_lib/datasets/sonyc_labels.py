@@ -18,10 +18,8 @@ from fusionkd_lib.errors import InputError, choose
 ANNOTATIONS = "annotations.csv"
 TAXONOMY = "dcase-ust-taxonomy.yaml"
 COLUMNS = ("split", "sensor_id", "audio_filename", "annotator_id")
-SPLITS = ("train", "validate")
 PRESENCE = "_presence"
 LEVELS = ("coarse", "fine")
-COARSE_LABELS = ("shipped", "recomputed")
 
 REMEDY = f"give the folder with {ANNOTATIONS} and audio/, or run `fusionkd data fetch sonyc_ust`"
 
@@ -72,7 +70,7 @@ def read_annotations(path: str | Path) -> pd.DataFrame:
     annotations = files.read_table(path, COLUMNS, remedy=REMEDY)
     check = partial(files.check_rows, path)
     split, sensor, clip, annotator = (annotations[column] for column in COLUMNS)
-    check(split, split.isin(SPLITS), "must be train or validate")
+    check(split, split.isin(["train", "validate"]), "must be train or validate")
     # Read as text where a single row is no number.
     check(annotator, pd.to_numeric(annotator, errors="coerce").notna(), "must be a number")
     check(sensor, sensor.notna(), "must be the number of a sensor")
@@ -132,7 +130,7 @@ def presence_of(
         If a parameter has another value, or a tag has no column.
     """
     choose("level", level, LEVELS)
-    choose("coarse_labels", coarse_labels, COARSE_LABELS)
+    choose("coarse_labels", coarse_labels, ("shipped", "recomputed"))
     if level == "fine" or coarse_labels == "shipped":
         return _columns(annotations, taxonomy.tags(level, incomplete=incomplete))
     categories = zip(taxonomy.tags("coarse"), taxonomy.coarse, strict=True)

@@ -183,9 +183,8 @@ def scenes(*, n_scenes: int = 120, n_folds: int = 5, duration: float = 4.0, seed
 
 
 def _table(places: list[_Place]) -> pd.DataFrame:
-    names, folds = [f"{p.group}-c{p.clip}" for p in places], [p.fold for p in places]
-    groups = [place.group for place in places]
-    return pd.DataFrame({"clip": names, "fold": folds, "group": groups, "path": None})
+    rows = [(f"{p.group}-c{p.clip}", p.fold, p.group, None) for p in places]
+    return pd.DataFrame(rows, columns=["clip", "fold", "group", "path"])
 
 
 def _read(places, dry, duration: float, index: int, rate: int) -> np.ndarray:
