@@ -23,7 +23,7 @@ from fusionkd_lib.catalogue import FUSED
 from fusionkd_lib.errors import InputError, choose, nearest
 from fusionkd_lib.experiment import clip_format, load_branch, load_fusion, representations_of
 from fusionkd_lib.features import ClipFormat, compute
-from fusionkd_lib.records import COMPLETE
+from fusionkd_lib.records import COMPLETE, Record
 from fusionkd_lib.runs import Run, runs_root
 from fusionkd_lib.training import probabilities
 
@@ -40,8 +40,8 @@ class Tagger:
 
     Parameters
     ----------
-    run, head
-        The run's name; the branch, or ``"fused"``.
+    record, head
+        Of the finished run; the branch, or ``"fused"``.
     clip_format
         What a window is brought to.
     network
@@ -52,12 +52,9 @@ class Tagger:
         K names, and (K,) the scores from which on each is a tag.
     multi_label
         Whether a recording may carry several tags.
-    data_status
-        What the network was trained on: ``"real"``, ``"partial"``, ``"stand-in"``,
-        ``"synthetic"``.
     """
 
-    run: str
+    record: Record
     head: str
     clip_format: ClipFormat
     network: nn.Module
@@ -65,7 +62,6 @@ class Tagger:
     classes: tuple[str, ...]
     thresholds: np.ndarray
     multi_label: bool
-    data_status: str
 
     def scores(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
         """Return the scores (B, K) in [0, 1] of B waveforms (N,), each one window at most.
@@ -104,7 +100,7 @@ def load_tagger(run_folder: str | Path, head: str | None = None) -> Tagger:
     network = load_fusion(run) if head == FUSED else load_branch(run, head)
     told, thresholds = run.provenance, run.metrics[head].get("thresholds")
     return Tagger(
-        run=run.name,
+        record=run,
         head=head,
         clip_format=clip_format(params),
         network=network.eval(),
@@ -112,7 +108,6 @@ def load_tagger(run_folder: str | Path, head: str | None = None) -> Tagger:
         classes=told.classes,
         thresholds=np.array(thresholds or [DEFAULT_THRESHOLD] * len(told.classes)),
         multi_label=told.metric == "micro_auprc",
-        data_status=told.data_status,
     )
 
 
@@ -177,9 +172,9 @@ def tag_file(tagger: Tagger, path: str | Path, *, windows: bool = False) -> dict
     result = {
         "file": str(path),
         "duration_seconds": round(end, 3),
-        "run": tagger.run,
+        "run": tagger.record.name,
         "head": tagger.head,
-        "data_status": tagger.data_status,
+        "data_status": tagger.record.provenance.data_status,
         "scores": _by_class(tagger, scores),
         "tags": _tags(tagger, scores),
     }

@@ -109,7 +109,7 @@ def test_a_test_clip_gets_the_scores_that_its_run_has(tmp_path, settings, head):
 def test_a_branch_run_is_its_branch(tmp_path):
     parent = next(iter(trained(SINGLE).provenance.parents))
     tagger = load_tagger(parent)  # by its name
-    assert (tagger.run, tagger.head) == (parent, "logmel")
+    assert (tagger.record.name, tagger.head) == (parent, "logmel")
     assert list(tagger.representations) == ["logmel"]
     assert (tagger.clip_format.sample_rate, tagger.clip_format.n_samples) == (RATE, WINDOW)
     assert not tagger.network.training
