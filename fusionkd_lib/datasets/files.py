@@ -5,7 +5,8 @@ unless the caller allows a partial copy.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from io import BytesIO
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -149,6 +150,27 @@ def count_parts(listed: Iterable, found: Iterable) -> dict[Any, str]:
     return {part: count(found[part], listed[part]) for part in parts}
 
 
-def read(paths: Sequence[Path], index: int, sample_rate: int) -> np.ndarray:
-    """Return one of these files, (N,) float32 at that rate."""
+def note(listed: pd.Series, present: pd.DataFrame, *, total: int, part: str = "") -> str:
+    """Give the number of clips, in total and in each part, and whether they are re-encoded.
+
+    Parameters
+    ----------
+    listed, present
+        The fold of each clip that is listed; the rows of those that were found.
+    total
+        Number of clips of the dataset.
+    part
+        What stands before the name of a fold.
+    """
+    parts = count_parts(listed, present["fold"])
+    counts = ", ".join(f"{part}{name} {number}" for name, number in parts.items())
+    return f"{count(len(present), total)} clips: {counts}{reencoded(present['path'])}"
+
+
+def reader(paths: Iterable[Path]) -> Callable[[int, int], np.ndarray]:
+    """Return ``read(index, sample_rate)`` -> (N,) float32, which can go to another process."""
+    return partial(_read, tuple(paths))
+
+
+def _read(paths: tuple[Path, ...], index: int, sample_rate: int) -> np.ndarray:
     return load_mono(paths[index], sample_rate=sample_rate)

@@ -116,8 +116,10 @@ def presence_of(
     ----------
     annotations, taxonomy
         From `read_annotations` and `read_taxonomy`.
-    level, coarse_labels, incomplete
+    level, coarse_labels
         As for `sonyc_ust.clips`.
+    incomplete
+        Whether the fine level has the 6 incomplete tags too: 29.
 
     Returns
     -------

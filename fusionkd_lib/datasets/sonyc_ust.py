@@ -6,7 +6,6 @@ Layout: ``annotations.csv``, ``dcase-ust-taxonomy.yaml``, ``audio/train``, ``aud
 """
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +45,6 @@ def clips(
     level: str = "coarse",
     labels: str = "any",
     coarse_labels: str = "shipped",
-    incomplete: bool = False,
     allow_partial: bool = False,
     status: str | None = None,
 ) -> Clips:
@@ -65,8 +63,6 @@ def clips(
         ``"shipped"``: the coarse columns of the challenge, where 2_machinery-impact is 1 for
         3-1_non-machinery-impact as well (482 rows are wrong); ``"recomputed"``: any fine tag of
         the category, the incomplete one included.
-    incomplete
-        Whether the fine level has the 6 incomplete tags too: 29.
     allow_partial
         Whether a copy may lack clips; the table then lists those that exist.
     status
@@ -93,7 +89,7 @@ def clips(
     vote = VOTES[choose("labels", labels, VOTES)]
     annotations = sonyc_labels.read_annotations(root / ANNOTATIONS)
     taxonomy = sonyc_labels.read_taxonomy(root / TAXONOMY)
-    tags = {"level": level, "coarse_labels": coarse_labels, "incomplete": incomplete}
+    tags = {"level": level, "coarse_labels": coarse_labels}
     presence = sonyc_labels.presence_of(annotations, taxonomy, **tags)
     targets = _targets(annotations, presence, vote)
     listed = _listed(annotations, root).loc[targets.index]
@@ -106,8 +102,8 @@ def clips(
         table=present.reset_index(drop=True),
         targets=targets.loc[present.index].to_numpy(np.float32),
         status=status,
-        read=partial(files.read, tuple(present["path"])),
-        note=_note(listed, present),
+        read=files.reader(present["path"]),
+        note=files.note(listed["fold"], present, total=len(listed)),
     )
 
 
@@ -145,11 +141,3 @@ def _status(root: Path, present: pd.DataFrame) -> str:
         return "stand-in"
     whole = present["fold"].value_counts().to_dict() == N_CLIPS
     return "real" if whole and not files.reencoded(present["path"]) else "partial"
-
-
-def _note(listed: pd.DataFrame, present: pd.DataFrame) -> str:
-    """Give the number of clips per split, and whether they are re-encoded."""
-    parts = files.count_parts(listed["fold"], present["fold"])
-    counts = ", ".join(f"{split} {number}" for split, number in parts.items())
-    total = files.count(len(present), len(listed))
-    return f"{total} clips: {counts}{files.reencoded(present['path'])}"

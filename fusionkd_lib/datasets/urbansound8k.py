@@ -63,6 +63,11 @@ def clips(root: str | Path, *, allow_partial: bool = False, status: str | None =
     listed = _listed(Path(root))
     present = files.found(listed, total=N_CLIPS, allow_partial=allow_partial, name="urbansound8k")
     reencoded = files.reencoded(present["path"])
+    if len(present) == N_CLIPS:
+        note = f"{N_CLIPS:,} clips in 10 official folds{reencoded}"
+    else:
+        folds = listed["fold"][listed["fold"].isin(present["fold"])]
+        note = files.note(folds, present, total=N_CLIPS, part="fold ")
     whole = len(present) == N_CLIPS and not reencoded
     return Clips(
         dataset=NAME,
@@ -70,8 +75,8 @@ def clips(root: str | Path, *, allow_partial: bool = False, status: str | None =
         table=present[["clip", "fold", "group", "path"]].reset_index(drop=True),
         targets=present["classID"].to_numpy(np.int64),
         status=status or ("real" if whole else "partial"),
-        read=partial(files.read, tuple(present["path"])),
-        note=_count(listed["fold"], present["fold"]) + reencoded,
+        read=files.reader(present["path"]),
+        note=note,
     )
 
 
@@ -122,12 +127,3 @@ def _listed(root: Path) -> pd.DataFrame:
     paths = [root / "audio" / f"fold{fold}" / name for fold, name in rows]
     clips, groups = [path.stem for path in paths], metadata["fsID"].astype(str)
     return metadata.assign(clip=clips, group=groups, path=paths)
-
-
-def _count(listed: pd.Series, found: pd.Series) -> str:
-    """Give the number of clips, in total and per fold."""
-    if len(found) == N_CLIPS:
-        return f"{N_CLIPS:,} clips in 10 official folds"
-    parts = files.count_parts(listed[listed.isin(found)], found)
-    folds = ", ".join(f"fold {fold} {number}" for fold, number in parts.items())
-    return f"{len(found):,} of {N_CLIPS:,} clips: {folds}"
