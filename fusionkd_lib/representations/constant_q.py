@@ -126,6 +126,6 @@ def _check_top_bin(n_bins: int, bins_per_octave: int, fmin: float, *, nyquist: f
         raise InputError(f"cqt_fmin={fmin:g}: must lie between 0 and {nyquist / edge:g} Hz")
     most = 1 + int(bins_per_octave * np.log2(nyquist / (fmin * edge)))
     if n_bins > most:
-        bins = f"from {fmin:g} Hz, {bins_per_octave} per octave, they pass the Nyquist frequency"
-        limit = f"{nyquist:g} Hz of sample_rate={2 * nyquist:g}"
+        bins = f"from {fmin:g} Hz, {bins_per_octave} per octave, the last above"
+        limit = f"the Nyquist frequency {nyquist:g} Hz of sample_rate={2 * nyquist:g}"
         raise InputError(f"cqt_bins={n_bins}: {bins} {limit}: use at most {most}")
