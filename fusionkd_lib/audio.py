@@ -16,7 +16,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from fusionkd_lib.errors import InputError
+from fusionkd_lib.errors import InputError, check_counts
 
 # libsndfile's names of the formats that are read; WAVEX is a WAV with an extended header.
 FORMATS = ("WAV", "WAVEX", "FLAC", "OGG", "MP3", "AIFF")
@@ -84,8 +84,7 @@ def stream_mono(path: str | Path, *, sample_rate: int) -> Iterator[np.ndarray]:
     InputError
         As `load_mono`; a fault that only the end reveals is raised after the last block.
     """
-    if sample_rate <= 0:
-        raise InputError(f"sample_rate={sample_rate}: must be a rate in Hz, above 0")
+    check_counts(sample_rate=sample_rate)
     path = Path(path)
     with _opened(path) as sound:
         resampler = soxr.ResampleStream(sound.samplerate, sample_rate, 1, dtype="float32")
@@ -95,7 +94,10 @@ def stream_mono(path: str | Path, *, sample_rate: int) -> Iterator[np.ndarray]:
             resampled = resampler.resample_chunk(waveform)  # (n,)
             n_yielded += len(resampled)
             yield resampled
-        _check_end(path, n_read=n_read, n_declared=sound.frames, silent=silent)
+        if not n_read or n_read + PADDING_FRAMES < sound.frames:
+            raise _truncated(path, f"{n_read:,} of {sound.frames:,} samples can be read")
+        if silent:
+            raise InputError(f"{path}: is silent, all zeros: record it anew or leave it out")
         rest = resampler.resample_chunk(np.empty(0, dtype=np.float32), last=True)
         if not n_yielded + len(rest):
             raise InputError(f"{path}: is too short to resample ({n_read} samples): leave it out")
@@ -214,25 +216,14 @@ def _read_blocks(sound: soundfile.SoundFile, path: Path) -> Iterator[np.ndarray]
     n_frames = min(BLOCK_FRAMES, sound.frames)
     try:
         while len(frames := sound.read(n_frames, dtype="float32", always_2d=True)):
-            _check_levels(frames, path)
+            largest = np.abs(frames).max()
+            if not largest <= LOUDEST:  # NaN is not
+                allowed = f"full scale is 1, and NaN, infinite or above {LOUDEST:g} cannot be used"
+                fault = f"holds a sample of {largest:.3g}: {allowed}"
+                raise InputError(f"{path}: {fault}; write it anew from its source")
             yield frames.mean(axis=1)  # over the channels
     except soundfile.LibsndfileError as error:
         raise _truncated(path, _reason(error)) from error
-
-
-def _check_levels(frames: np.ndarray, path: Path) -> None:
-    largest = np.abs(frames).max()
-    if not largest <= LOUDEST:  # NaN is not
-        allowed = f"full scale is 1, and NaN, infinite or above {LOUDEST:g} cannot be used"
-        fault = f"holds a sample of {largest:.3g}: {allowed}"
-        raise InputError(f"{path}: {fault}; write it anew from its source")
-
-
-def _check_end(path: Path, *, n_read: int, n_declared: int, silent: bool) -> None:
-    if not n_read or n_read + PADDING_FRAMES < n_declared:
-        raise _truncated(path, f"{n_read:,} of {n_declared:,} samples can be read")
-    if silent:
-        raise InputError(f"{path}: is silent, every sample is 0: record it anew or leave it out")
 
 
 def cannot_open(path: str | Path, error: OSError) -> InputError:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from fusionkd_lib.auprc import Counts, area, count, count_fine, pool
-from fusionkd_lib.datasets.files import read_table
+from fusionkd_lib.datasets.files import read_table, require_columns
 from fusionkd_lib.datasets.sonyc_labels import Taxonomy, agreed_truth, presence_of
 from fusionkd_lib.errors import InputError
 
@@ -24,12 +24,7 @@ def read_predictions(path: str | Path) -> pd.DataFrame:
 
 
 def evaluate_sonyc(
-    predictions: pd.DataFrame,
-    annotations: pd.DataFrame,
-    taxonomy: Taxonomy,
-    level: str = "coarse",
-    *,
-    coarse_labels: str = "shipped",
+    predictions: pd.DataFrame, annotations: pd.DataFrame, taxonomy: Taxonomy, level: str = "coarse"
 ) -> dict:
     """Evaluate predictions of the validation clips as the challenge does.
 
@@ -43,8 +38,6 @@ def evaluate_sonyc(
         From `sonyc_labels.read_annotations` and `sonyc_labels.read_taxonomy`.
     level
         ``"coarse"`` or ``"fine"``.
-    coarse_labels
-        ``"shipped"``, the challenge's, or ``"recomputed"``.
 
     Returns
     -------
@@ -61,9 +54,7 @@ def evaluate_sonyc(
     ------
     DCASE 2019 Task 5, Urban Sound Tagging.
     """
-    presence = presence_of(
-        annotations, taxonomy, level=level, coarse_labels=coarse_labels, incomplete=True
-    )
+    presence = presence_of(annotations, taxonomy, level=level, incomplete=True)
     truth = agreed_truth(annotations, presence)
     scores = _align(predictions, truth, taxonomy.tags(level))
     if level == "coarse":
@@ -89,12 +80,16 @@ def _category(truth: pd.DataFrame, scores: pd.DataFrame, taxonomy: Taxonomy, num
 
 def _align(predictions: pd.DataFrame, truth: pd.DataFrame, needed: tuple[str, ...]) -> pd.DataFrame:
     """Return the scores of the truth's clips and tags, in its order."""
-    for column in ("audio_filename", *needed):
-        if column not in predictions:
-            raise InputError(f"the predictions lack the column {column}: add it")
+    columns = ("audio_filename", *needed)
+    require_columns(predictions, columns, where="the predictions", remedy="add it")
     names = pd.Index(Path(str(name)).stem for name in predictions["audio_filename"])
     clips = pd.Index(Path(name).stem for name in truth.index)
-    _check_clips(names, clips)
+    faults = {"lack clips": clips.difference(names), "hold clips twice": names[names.duplicated()]}
+    faults |= {"hold clips that are not of the split": names.difference(clips)}
+    for fault, found in faults.items():
+        if len(found):
+            told = f"the predictions {fault}: {len(found):,} of them, the first {found[0]}"
+            raise InputError(f"{told}; predict each clip of the split once")
     tags = [tag for tag in truth.columns if tag in predictions]
     scores = predictions[tags].apply(pd.to_numeric, errors="coerce").set_axis(names, axis=0)
     for tag in tags:
@@ -103,16 +98,3 @@ def _align(predictions: pd.DataFrame, truth: pd.DataFrame, needed: tuple[str, ..
             value = outside.iloc[0]
             raise InputError(f"the predictions' {tag} has {value}: must be a number in [0, 1]")
     return scores.reindex(index=clips, columns=truth.columns, fill_value=0.0)
-
-
-def _check_clips(names: pd.Index, clips: pd.Index) -> None:
-    """Require each of the split's clips once, and no other."""
-    absent, extra, again = clips.difference(names), names.difference(clips), names.duplicated()
-    if len(absent):
-        missing = f"{len(absent):,} of {len(clips):,} clips, the first {absent[0]}"
-        raise InputError(f"the predictions lack {missing}: predict the whole split")
-    if len(extra):
-        foreign = f"{len(extra):,} clips that are not of the split, the first {extra[0]}"
-        raise InputError(f"the predictions hold {foreign}: leave them out")
-    if again.any():
-        raise InputError(f"the predictions hold {names[again][0]} twice: keep one row")

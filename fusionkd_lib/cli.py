@@ -18,8 +18,11 @@ from fusionkd_lib.errors import InputError, Stopped
 FILE, PATH = click.Path(exists=True, dir_okay=False), click.Path(path_type=Path)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print plain data.")
 RUNS = click.option("--runs", type=PATH, help="Folder of runs; else this book's.")
-DATA_HELP = "Folder of the dataset; else its own in $FUSIONKD_DATA."
-ROOT = click.option("--root", type=PATH, help=DATA_HELP)
+ROOT = click.option("--root", type=PATH, help="The dataset's folder, if not in $FUSIONKD_DATA.")
+
+
+def _hyphenated(name: str) -> str:
+    return name.replace("_", "-")
 
 
 class Commands(click.Group):
@@ -40,7 +43,11 @@ class Commands(click.Group):
             raise click.ClickException(f"{error}: free space, or check permissions") from None
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+# A name may be written with hyphens or with underscores, as parameter files have it.
+SETTINGS = {"help_option_names": ["-h", "--help"], "token_normalize_func": _hyphenated}
+
+
+@click.group(cls=Commands, context_settings=SETTINGS)
 def main() -> None:
     """Feature fusion and knowledge distillation for urban sound tagging."""
 
@@ -73,7 +80,7 @@ def run(
         forget(graph)
     if not unfinished(graph):
         return click.echo(f"All {len(graph)} nodes are done; --force does them again")
-    outcomes = engine.execute(graph, scheduler=scheduler, tls=tls, workers=workers)
+    outcomes = engine.execute(graph, scheduler=scheduler, workers=workers, **tls)
     return _report(outcomes.values())
 
 
@@ -210,16 +217,8 @@ def data() -> None:
     """Fetch a dataset from its public record, and check a copy."""
 
 
-class DatasetName(click.Choice):
-    """A dataset on disk; sonyc-ust may be written with an underscore, as parameter files do."""
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the name that parameter files have."""
-        return super().convert(value.replace("_", "-"), param, ctx).replace("-", "_")
-
-
-ON_DISK = [name.replace("_", "-") for name, entry in DATASETS.items() if entry.folder]
-DATASET = DatasetName(ON_DISK, case_sensitive=False)
+ON_DISK = [name for name, entry in DATASETS.items() if entry.folder]
+NAME = click.argument("name", metavar="NAME", type=click.Choice(ON_DISK, case_sensitive=False))
 
 
 def _root(name: str, root: Path | None) -> Path:
@@ -230,7 +229,7 @@ def _root(name: str, root: Path | None) -> Path:
 
 
 @data.command("fetch")
-@click.argument("name", type=DATASET, metavar="NAME")
+@NAME
 @ROOT
 def data_fetch(name: str, root: Path | None) -> None:
     """Download the dataset NAME, verify its checksums and unpack it."""
@@ -245,7 +244,7 @@ def data_fetch(name: str, root: Path | None) -> None:
 
 
 @data.command("check")
-@click.argument("name", type=DATASET, metavar="NAME")
+@NAME
 @ROOT
 @JSON
 def data_check(name: str, root: Path | None, as_json: bool) -> int:
@@ -253,5 +252,5 @@ def data_check(name: str, root: Path | None, as_json: bool) -> int:
     from fusionkd_lib.datasets import archives
 
     report = archives.check(name, _root(name, root))
-    click.echo(json.dumps(report.as_dict(), indent=1) if as_json else report)
-    return 0 if report.whole else 1
+    click.echo(json.dumps(report, indent=1) if as_json else archives.describe(report))
+    return 0 if report["whole"] else 1

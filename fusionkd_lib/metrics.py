@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from fusionkd_lib.auprc import Counts, check_tags, count, macro_auprc, micro_auprc, per_class_auprc
-from fusionkd_lib.errors import InputError
+from fusionkd_lib.errors import InputError, check_counts
 
 Metric = Callable[[np.ndarray, np.ndarray], float]  # metric(targets, scores)
 
@@ -173,8 +173,7 @@ def bootstrap(
     ((100,), True)
     """
     targets, scores, groups = np.asarray(targets), np.asarray(scores), np.asarray(groups)
-    if n_resamples < 1:
-        raise InputError(f"n_resamples={n_resamples}: must be 1 or more")
+    check_counts(n_resamples=n_resamples)
     lengths = len(targets), len(scores), len(groups)
     if len(set(lengths)) > 1:
         rows = "{}, {} and {} rows".format(*lengths)

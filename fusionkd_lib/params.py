@@ -6,11 +6,8 @@ Times are in seconds, frequencies in Hz. Every default is the paper's setting or
 silent, our reading of it (see the appendix of the book).
 """
 
-import ast
-import difflib
 import itertools
 import re
-import reprlib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
 
 from fusionkd_lib.catalogue import DATASETS, REPRESENTATIONS, TRUNKS
-from fusionkd_lib.errors import InputError
+from fusionkd_lib.errors import InputError, choose, nearest, not_allowed, one_of
 from fusionkd_lib.storage import read_yaml
 
 # In the order in which they are written down; `speed` says what each does.
@@ -28,10 +25,10 @@ SHORTCUTS += ("reuse_memory", "store_on_device")
 AUGMENTATIONS = ("shift", "crop", "level", "masks", "mixup")
 # What other people call a key, where the spelling is too far off to guess it.
 SYNONYMS = {"learning_rate": "lr", "sr": "sample_rate", "pair": "representations"}
-# Keys of earlier versions: those that are shortcuts now, and those that are gone.
-RENAMED = {name: name for name in SHORTCUTS}
-RENAMED |= {"precision": "bfloat16", "store_dtype": "float16_store"}
-GONE = {"gammatone_method": "leave it out, since there is one method now"}
+# Keys of earlier versions, and the way out.
+OLD = {name: f"write shortcuts: [{name}], or leave it out" for name in SHORTCUTS}
+OLD |= {"precision": OLD["bfloat16"], "store_dtype": OLD["float16_store"]}
+OLD |= {"gammatone_method": "leave it out, since there is one method now"}
 # What pydantic found -> what is allowed, in the words of this project.
 ALLOWED = {
     "int_type": "a whole number",
@@ -46,34 +43,6 @@ ALLOWED = {
     "less_than": "a number below {lt:.10g}",
     "less_than_equal": "{le:.10g} or less",
 }
-
-_short = reprlib.Repr()
-_short.maxstring, _short.maxlist, _short.maxtuple, _short.maxlevel = 100, 12, 12, 1
-
-
-def not_allowed(key: str, value: Any, way_out: str) -> str:
-    """Say in the one grammar of parameters what is wrong; a long value is cut."""
-    return f"{key} = {_short.repr(value)} is not allowed: {way_out}"
-
-
-def choose(key: str, value: Any, allowed: Collection[str]) -> str:
-    """Return a value that is allowed for a key.
-
-    Raises
-    ------
-    InputError
-        With what is allowed and the nearest right spelling.
-    """
-    if isinstance(value, str) and value in allowed:
-        return value
-    raise InputError(not_allowed(key, value, _words(value, allowed)))
-
-
-def _words(value: Any, allowed: Collection[str]) -> str:
-    near = difflib.get_close_matches(value, allowed, n=1) if isinstance(value, str) else ()
-    hint = f"; did you mean '{near[0]}'?" if near else ""
-    one_of = "one of " if len(allowed) > 1 else ""
-    return f"use {one_of}{', '.join(map(repr, allowed))}{hint}"
 
 
 def _name_of(allowed: Collection[str]) -> BeforeValidator:
@@ -278,7 +247,7 @@ def _sentence(problem: dict[str, Any]) -> str:
         return str(context["error"])
     if kind == "literal_error":
         words = re.findall("'([^']+)'", context["expected"])
-        return not_allowed(key, value, _words(value, words))
+        return not_allowed(key, value, one_of(value, words))
     is_number = isinstance(value, str) and re.fullmatch(r"[-+]?[\d.]+[eE][-+]?\d+", value)
     hint = " (YAML reads 1e-3 as text: write 1.0e-3)" if is_number else ""
     allowed = ALLOWED.get(kind, "another value").format(**context)
@@ -286,12 +255,10 @@ def _sentence(problem: dict[str, Any]) -> str:
 
 
 def _unknown(key: str) -> str:
-    if key in RENAMED:
-        return f"'{key}' is now a shortcut: write shortcuts: [{RENAMED[key]}], or leave it out"
-    if key in GONE:
-        return f"'{key}' is a key of an earlier version: {GONE[key]}"
-    near = difflib.get_close_matches(key, Params.model_fields, n=1) or [SYNONYMS.get(key)]
-    return f"unknown key '{key}': " + (f"did you mean '{near[0]}'?" if near[0] else "leave it out")
+    if key in OLD:
+        return f"'{key}' is a key of an earlier version: {OLD[key]}"
+    hint = nearest(SYNONYMS.get(key, key), Params.model_fields)
+    return f"unknown key '{key}': {hint or 'leave it out'}"
 
 
 def load_params(path: str | Path) -> list[Params]:
@@ -328,7 +295,6 @@ def notebook_params(namespace: Mapping[str, Any]) -> Params:
         As `make_params`.
     """
     cells = [cell for cell in namespace.get("In", []) if cell.startswith("# Parameters\n")]
-    nodes = [node for cell in cells for node in ast.walk(ast.parse(cell))]
-    injected = [node.id for node in nodes if isinstance(node, ast.Name)]
+    injected = [name for cell in cells for name in re.findall(r"^(\w+) =", cell, re.MULTILINE)]
     names = [name for name in (*Params.model_fields, *injected) if name in namespace]
     return make_params({name: namespace[name] for name in names}, source="this notebook")

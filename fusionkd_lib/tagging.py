@@ -8,7 +8,6 @@ the probabilities (which sum to one). The thresholds were chosen on clips of one
 windows, the more easily a maximum reaches them.
 """
 
-import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -21,10 +20,10 @@ from torch import nn
 
 from fusionkd_lib.audio import stream_mono
 from fusionkd_lib.catalogue import FUSED
-from fusionkd_lib.errors import InputError
+from fusionkd_lib.errors import InputError, choose, nearest
 from fusionkd_lib.experiment import clip_format, load_branch, load_fusion, representations_of
 from fusionkd_lib.features import ClipFormat, compute
-from fusionkd_lib.records import COMPLETE
+from fusionkd_lib.records import COMPLETE, Record
 from fusionkd_lib.runs import Run, runs_root
 from fusionkd_lib.training import probabilities
 
@@ -41,8 +40,8 @@ class Tagger:
 
     Parameters
     ----------
-    run, head
-        The run's name; the branch, or ``"fused"``.
+    record, head
+        Of the finished run; the branch, or ``"fused"``.
     clip_format
         What a window is brought to.
     network
@@ -53,12 +52,9 @@ class Tagger:
         K names, and (K,) the scores from which on each is a tag.
     multi_label
         Whether a recording may carry several tags.
-    data_status
-        What the network was trained on: ``"real"``, ``"partial"``, ``"stand-in"``,
-        ``"synthetic"``.
     """
 
-    run: str
+    record: Record
     head: str
     clip_format: ClipFormat
     network: nn.Module
@@ -66,7 +62,6 @@ class Tagger:
     classes: tuple[str, ...]
     thresholds: np.ndarray
     multi_label: bool
-    data_status: str
 
     def scores(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
         """Return the scores (B, K) in [0, 1] of B waveforms (N,), each one window at most.
@@ -99,15 +94,13 @@ def load_tagger(run_folder: str | Path, head: str | None = None) -> Tagger:
     """
     run = _find_run(run_folder).record
     heads = list(run.scores)  # the fused classifier, where there is one, comes last
-    head = head or heads[-1]
-    if head not in heads:
-        raise InputError(f"head = '{head}': {run.folder} has {', '.join(heads)}: use one of these")
+    head = choose("head", head or heads[-1], heads)
     named = run.params.representations if head == FUSED else (head,)
     params = run.params.replace(representations=named, branch=None)
     network = load_fusion(run) if head == FUSED else load_branch(run, head)
     told, thresholds = run.provenance, run.metrics[head].get("thresholds")
     return Tagger(
-        run=run.name,
+        record=run,
         head=head,
         clip_format=clip_format(params),
         network=network.eval(),
@@ -115,7 +108,6 @@ def load_tagger(run_folder: str | Path, head: str | None = None) -> Tagger:
         classes=told.classes,
         thresholds=np.array(thresholds or [DEFAULT_THRESHOLD] * len(told.classes)),
         multi_label=told.metric == "micro_auprc",
-        data_status=told.data_status,
     )
 
 
@@ -125,9 +117,8 @@ def _find_run(folder_or_name: str | Path) -> Run:
     for folder in (Path(folder_or_name), root / folder_or_name):
         if any((folder / name).is_file() for name in ("params.yaml", COMPLETE)):
             return Run(folder.resolve())
-    names = [path.parent.name for path in root.glob(f"*/{COMPLETE}")]
-    near = difflib.get_close_matches(str(folder_or_name), sorted(names), n=1)
-    way_out = f"did you mean {near[0]}?" if near else f"give a folder, or a run of {root}"
+    names = sorted(path.parent.name for path in root.glob(f"*/{COMPLETE}"))
+    way_out = nearest(str(folder_or_name), names) or f"give a folder, or a run of {root}"
     raise InputError(f"{folder_or_name}: there is no such run: {way_out}")
 
 
@@ -181,9 +172,9 @@ def tag_file(tagger: Tagger, path: str | Path, *, windows: bool = False) -> dict
     result = {
         "file": str(path),
         "duration_seconds": round(end, 3),
-        "run": tagger.run,
+        "run": tagger.record.name,
         "head": tagger.head,
-        "data_status": tagger.data_status,
+        "data_status": tagger.record.provenance.data_status,
         "scores": _by_class(tagger, scores),
         "tags": _tags(tagger, scores),
     }

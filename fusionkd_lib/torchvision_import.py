@@ -5,8 +5,6 @@ two detection operators whose behaviour it describes ("operator torchvision::nms
 No classification model calls them, so their bare schemas are enough.
 """
 
-from importlib.util import find_spec
-from pathlib import Path
 from types import ModuleType
 
 import torch
@@ -19,21 +17,12 @@ _declared: list[torch.library.Library] = []
 
 def classification_models() -> ModuleType:
     """Return ``torchvision.models``, with the missing operators declared where that is needed."""
-    if not _declared and not _operators_load():
+    try:
+        from torchvision import models
+    except RuntimeError:
         library = torch.library.Library("torchvision", "DEF")
         for operator in ("nms", "qnms"):
             library.define(operator + SCHEMA)
         _declared.append(library)
-    from torchvision import models
-
+        from torchvision import models
     return models
-
-
-def _operators_load() -> bool:
-    folder = Path(find_spec("torchvision").origin).parent
-    try:
-        for compiled in folder.glob("_C*.so"):
-            torch.ops.load_library(str(compiled))
-    except OSError:
-        return False
-    return True

@@ -10,7 +10,7 @@ from torch import nn
 
 from fusionkd_lib import efficientnet
 from fusionkd_lib.catalogue import TRUNKS, load
-from fusionkd_lib.errors import InputError
+from fusionkd_lib.errors import InputError, choose
 from fusionkd_lib.torchvision_import import classification_models
 
 Trunk = tuple[nn.Sequential, int]
@@ -46,12 +46,11 @@ def build_trunk(name: str, *, width: float = 1.0, weights: str = "scratch") -> T
     >>> len(layers), n_channels
     (19, 1280)
     """
-    if name not in TRUNKS:
-        raise InputError(f"trunk = {name!r} is not known: use one of {', '.join(TRUNKS)}")
-    widths = TRUNKS[name].widths
-    if widths and width not in widths:
-        raise InputError(f"width = {width}: {name} comes in width {' and '.join(map(str, widths))}")
-    return load(TRUNKS[name].builder)(width=width, pretrained=weights == "imagenet")
+    trunk = TRUNKS[choose("trunk", name, TRUNKS)]
+    if trunk.widths and width not in trunk.widths:
+        widths = " and ".join(map(str, trunk.widths))
+        raise InputError(f"width = {width}: {name} comes in width {widths}")
+    return load(trunk.builder)(width=width, pretrained=weights == "imagenet")
 
 
 def mobilenet_v2(*, width: float, pretrained: bool) -> Trunk:

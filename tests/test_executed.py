@@ -6,11 +6,11 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from fusionkd_book.publish import MAX_BYTES
+from fusionkd_book.publish import MAX_BYTES, chapters
 from fusionkd_lib.engine import notebooks
 
 EXECUTED = Path(__file__).parents[1] / "outputs" / "executed"
-NAMES = [source.stem for source in notebooks.sources()]
+NAMES = chapters()
 CHECKED = "nbval-check-output"
 
 

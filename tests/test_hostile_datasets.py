@@ -114,7 +114,7 @@ ANNOTATIONS = {
     "no column of annotators": (without("annotator_id"), ("lacks the column annotator_id",)),
     "no column of a tag": (
         without("2_machinery-impact_presence"),
-        ("lack the column 2_machinery-impact_presence", "fetch annotations.csv again"),
+        ("lacks the column 2_machinery-impact_presence", "fetch annotations.csv again"),
     ),
     "a presence of 3": (
         cell("1_engine_presence", 3),

@@ -32,10 +32,13 @@ REPRESENTATIONS = {
     "no bins": ({"name": "cqt", "cqt_bins": 0}, ("cqt_bins=0", "whole number")),
     "half a band": ({"name": "logmel", "n_mels": 12.5}, ("n_mels=12.5", "whole number")),
     "bands above Nyquist": ({"name": "gammatone", "fmax": 9000.0}, ("fmax=9000", "Nyquist")),
-    "a negative frequency": ({"name": "logmel", "fmin": -1.0}, ("fmin=-1", "[0, fmax)")),
+    "a negative frequency": ({"name": "logmel", "fmin": -1.0}, ("fmin=-1", "0 <= fmin")),
     "an odd transform": ({"name": "stft", "n_fft": 1023}, ("n_fft=1023", "even")),
     "no hop": ({"name": "stft", "hop_length": 0}, ("hop_length=0", "whole number")),
-    "an unknown name": ({"name": "mfcc"}, ("'mfcc'", "one of stft, logmel, cqt, gammatone")),
+    "an unknown name": (
+        {"name": "mfcc"},
+        ("'mfcc'", "one of 'stft', 'logmel', 'cqt', 'gammatone'"),
+    ),
 }
 
 

@@ -24,18 +24,18 @@ PREDICTIONS = {
     "a spreadsheet": (holding(b"PK\3\4\x14\0\6\0" + bytes(range(256))), ("p.csv", "give a CSV")),
     "semicolons": (text(lambda t: t.replace(",", ";")), ("p.csv", "audio_filename", "give a CSV")),
     "no names": (without("audio_filename"), ("p.csv", "lacks the column audio_filename")),
-    "a tag without a column": (without("1_engine"), ("lack the column 1_engine", "add it")),
+    "a tag without a column": (without("1_engine"), ("lacks the column 1_engine", "add it")),
     "a clip too few": (
         changed(lambda rows: rows[:1]),
-        ("lack 1 of 2 clips", "03_000001", "predict the whole split"),
+        ("lack clips: 1 of", "03_000001", "predict each clip of the split"),
     ),
     "a clip of another split": (
         changed(lambda rows: pd.concat([rows, rows[:1].assign(audio_filename="01_000001.wav")])),
-        ("1 clips that are not of the split", "01_000001", "leave them out"),
+        ("clips that are not of the split", "01_000001", "predict each clip"),
     ),
     "a clip twice": (
         changed(lambda rows: pd.concat([rows, rows[:1]])),
-        ("00_000001 twice", "keep one row"),
+        ("clips twice", "00_000001", "of the split once"),
     ),
     "a score above 1": (cell("1_engine", 1.2), ("1_engine has 1.2", "in [0, 1]")),
     "a score in percent": (cell("1_engine", "97%"), ("1_engine has 97%", "in [0, 1]")),

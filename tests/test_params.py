@@ -310,7 +310,7 @@ def test_a_long_value_is_cut(value):
 def test_an_old_key_is_refused_with_the_new_spelling(key, value, written):
     with pytest.raises(InputError) as caught:
         make_params({key: value})
-    fault = f"parameters: '{key}' is now a shortcut: write "
+    fault = f"parameters: '{key}' is a key of an earlier version: write "
     assert str(caught.value) == f"{fault}shortcuts: [{written}], or leave it out"
     assert make_params({"shortcuts": [written]}).shortcuts == (written,)
 

@@ -67,9 +67,8 @@ def test_volunteers_votes_become_fine_targets(root, labels, first, second):
 
 @pytest.mark.parametrize("labels", ["any", "majority", "mean"])
 def test_validation_targets_are_the_staffs_truth_with_nan_where_not_annotated(root, labels):
-    clips = sonyc_ust.clips(root, level="fine", labels=labels, incomplete=True)
-    assert clips.classes == tuple(FINE_TAGS)
-    expected = [[1, 0, 0, 0, 0, 1], [0, 0, 0, 0, 1, NAN]]
+    clips = sonyc_ust.clips(root, level="fine", labels=labels)
+    expected = [[1, 0, 0, 1], [0, 0, 0, NAN]]
     np.testing.assert_array_equal(clips.targets[2:], expected)
 
 
@@ -127,11 +126,12 @@ def test_annotations_without_any_audio_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("parameter", "value"),
-    [("level", "middle"), ("labels", "all"), ("coarse_labels", "mended"), ("status", "fake")],
+    ("parameter", "value"), [("level", "middle"), ("labels", "all"), ("coarse_labels", "mended")]
 )
 def test_an_unknown_choice_is_named_with_what_is_allowed(root, parameter, value):
-    with pytest.raises(InputError, match=f"{parameter}='{value}': must be one of .*, "):
+    with pytest.raises(
+        InputError, match=f"{parameter} = '{value}' is not allowed: use one of .*, "
+    ):
         sonyc_ust.clips(root, **{parameter: value})
 
 
@@ -168,7 +168,7 @@ def test_a_missing_column_is_named(root, column):
 def test_a_tag_without_its_column_is_named(root):
     path = root / "annotations.csv"
     pd.read_csv(path).drop(columns="1_engine_presence").to_csv(path, index=False)
-    with pytest.raises(InputError, match="lack the column 1_engine_presence"):
+    with pytest.raises(InputError, match="lacks the column 1_engine_presence"):
         sonyc_ust.clips(root)
 
 

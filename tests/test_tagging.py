@@ -109,7 +109,7 @@ def test_a_test_clip_gets_the_scores_that_its_run_has(tmp_path, settings, head):
 def test_a_branch_run_is_its_branch(tmp_path):
     parent = next(iter(trained(SINGLE).provenance.parents))
     tagger = load_tagger(parent)  # by its name
-    assert (tagger.run, tagger.head) == (parent, "logmel")
+    assert (tagger.record.name, tagger.head) == (parent, "logmel")
     assert list(tagger.representations) == ["logmel"]
     assert (tagger.clip_format.sample_rate, tagger.clip_format.n_samples) == (RATE, WINDOW)
     assert not tagger.network.training
@@ -238,7 +238,7 @@ def test_without_validation_clips_a_tag_is_a_score_of_one_half():
 
 def test_an_unknown_run_names_the_nearest_one():
     run = trained(SINGLE)
-    message = f"there is no such run: did you mean {re.escape(run.name)}"
+    message = f"there is no such run: did you mean '{re.escape(run.name)}'"
     with pytest.raises(InputError, match=message):
         load_tagger(run.name[:-1])
     with pytest.raises(InputError, match=r"zzz: there is no such run: give a folder, or a run of"):
@@ -246,7 +246,7 @@ def test_an_unknown_run_names_the_nearest_one():
 
 
 def test_an_unknown_head_names_those_there_are():
-    with pytest.raises(InputError, match=r"head = 'cqt': .* has logmel, gammatone, fused"):
+    with pytest.raises(InputError, match=r"head = 'cqt' .* 'logmel', 'gammatone', 'fused'"):
         load_tagger(trained(SINGLE).folder, "cqt")
 
 

@@ -16,10 +16,24 @@ from fusionkd_lib import tables
 from fusionkd_lib.engine.notebooks import execute, read
 from fusionkd_lib.errors import InputError
 from fusionkd_lib.records import COMPLETE, FILES, Record
-from fusionkd_lib.runs import find_records
+from fusionkd_lib.runs import find_records, project_root
 
 MAX_BYTES = 1_000_000
 README_BEGINS, README_ENDS = "<!-- the table -->", "<!-- the end of the table -->"
+
+
+def chapters() -> list[str]:
+    """Return the names of the chapters, in the order of the book."""
+    return sorted(source.stem for source in (project_root() / "book").glob("*.py"))
+
+
+def write_notebooks(folder: Path) -> list[Path]:
+    """Write every chapter as ``.ipynb``, for papermill and other readers of notebooks."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{name}.ipynb" for name in chapters()]
+    for path in paths:
+        nbformat.write(read(path.stem), path)
+    return paths
 
 
 def execute_copy(name: str, folder: Path, *, outputs: Path | None = None) -> Path:

@@ -4,10 +4,9 @@ The file ``fetched.json`` beside a fetched dataset records its source, licence a
 """
 
 import json
-from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import pooch
 from requests.exceptions import RequestException  # raised by pooch's downloads
@@ -16,7 +15,7 @@ from fusionkd_lib import catalogue
 from fusionkd_lib.audio import cannot_open, read_header
 from fusionkd_lib.datasets import files
 from fusionkd_lib.datasets.unpacking import SUFFIXES, extract
-from fusionkd_lib.errors import InputError
+from fusionkd_lib.errors import InputError, choose
 from fusionkd_lib.storage import write_json
 
 # The module of each dataset on disk holds its NAME, SOURCE, LICENCE, CITATION, ARCHIVES (file ->
@@ -29,52 +28,7 @@ DATASETS = {
 RECORD = "fetched.json"
 
 
-@dataclass(frozen=True)
-class Report:
-    """The contents of a copy of a dataset; paths are relative to its root.
-
-    Parameters
-    ----------
-    dataset, root
-        Its name and folder.
-    expected, found
-        Number of clips in the metadata, and of those that exist, broken ones included.
-    parts
-        Folder -> ``"873"`` or ``"387 of 925"``.
-    missing, broken, unexpected
-        Clips that do not exist, ``path: reason`` for those that cannot be read, and files in
-        ``audio`` that the metadata do not list.
-    """
-
-    dataset: str
-    root: str
-    expected: int
-    found: int
-    parts: dict[str, str]
-    missing: list[str]
-    broken: list[str]
-    unexpected: list[str]
-
-    @property
-    def whole(self) -> bool:
-        """Whether every clip exists and can be read."""
-        return not self.missing and not self.broken
-
-    def as_dict(self) -> dict:
-        """Return the report as plain data, ``whole`` included."""
-        return {**asdict(self), "whole": self.whole}
-
-    def __str__(self) -> str:
-        counted = ", ".join(f"{part} {number}" for part, number in self.parts.items())
-        total = f"{self.dataset} in {self.root}: {files.count(self.found, self.expected)} clips"
-        faults = {key: getattr(self, key) for key in ("missing", "broken", "unexpected")}
-        told = [f"{len(p):,} {key}, the first {p[0]}" for key, p in faults.items() if p]
-        return "\n  ".join([total, counted, *told])
-
-
-def fetch(
-    name: str, root: str | Path, *, base_url: str | None = None, progress: bool = True
-) -> dict[str, str]:
+def fetch(name: str, root: str | Path, *, base_url: str | None = None) -> dict[str, str]:
     """Download a dataset's files, verify their checksums and unpack them.
 
     A file that already has the right checksum is not downloaded again. If the record gives no
@@ -88,8 +42,6 @@ def fetch(
         Folder for the dataset, created if needed. The archives stay in it.
     base_url
         Address of the files, if not the dataset's own record.
-    progress
-        Whether to show a progress bar.
 
     Returns
     -------
@@ -102,7 +54,7 @@ def fetch(
         If the name is unknown, a file cannot be reached or written or has another checksum, or an
         archive is damaged or unsafe.
     """
-    dataset, root = _dataset(name), Path(root).absolute()
+    dataset, root = DATASETS[choose("dataset", name, DATASETS)], Path(root).absolute()
     base_url = base_url or f"{dataset.SOURCE}/files"
     known, checksums = _recorded(root), {}
     record = {"dataset": dataset.NAME, "source": base_url, "files": checksums}
@@ -110,7 +62,7 @@ def fetch(
     try:
         for file, pinned in dataset.ARCHIVES.items():
             checksum = pinned or known.get(file)
-            path = _download(f"{base_url}/{file}", root, checksum=checksum, progress=progress)
+            path = _download(f"{base_url}/{file}", root, checksum=checksum)
             checksums[file] = checksum or f"sha256:{pooch.file_hash(path)}"
         write_json(root / RECORD, record)
     except OSError as error:
@@ -123,7 +75,7 @@ def fetch(
     return checksums
 
 
-def check(name: str, root: str | Path) -> Report:
+def check(name: str, root: str | Path) -> dict[str, Any]:
     """Count a copy's clips and read every header.
 
     Parameters
@@ -133,33 +85,47 @@ def check(name: str, root: str | Path) -> Report:
     root
         The dataset's folder.
 
+    Returns
+    -------
+    dict
+        Plain data, with paths relative to the root: ``dataset`` and ``root``; ``expected`` and
+        ``found``, the number of clips in the metadata, and of those that exist, broken ones
+        included; ``parts``, folder -> ``"873"`` or ``"387 of 925"``; lists of what is ``missing``,
+        ``broken`` (``path: reason``) and, in ``audio``, ``unexpected``; ``whole``, whether every
+        clip exists and can be read.
+
     Raises
     ------
     InputError
         If the name is unknown, or the folder lacks the dataset's own metadata.
     """
-    dataset, root = _dataset(name), Path(root)
+    dataset, root = DATASETS[choose("dataset", name, DATASETS)], Path(root)
     expected = dataset.expected_files(root)
     pairs = zip(expected, files.locate(expected), strict=True)
     found = {listed: path for listed, path in pairs if path}
     others = {path for path in (root / "audio").rglob("*") if path.is_file()} - {*found.values()}
-    unexpected = [path for path in sorted(others) if not path.name.startswith(".")]
     folders = ([path.parent.name for path in paths] for paths in (expected, found))
-    return Report(
-        dataset=dataset.NAME,
-        root=str(root),
-        expected=len(expected),
-        found=len(found),
-        parts=files.count_parts(*folders),
-        missing=[_inside(root, path) for path in expected if path not in found],
-        broken=[fault for path in found.values() if (fault := _fault(root, path))],
-        unexpected=[_inside(root, path) for path in unexpected],
-    )
+    missing = [_inside(root, path) for path in expected if path not in found]
+    broken = [fault for path in found.values() if (fault := _fault(root, path))]
+    unexpected = [_inside(root, path) for path in sorted(others) if path.name[0] != "."]
+    counts = {"expected": len(expected), "found": len(found), "parts": files.count_parts(*folders)}
+    faults = {"missing": missing, "broken": broken, "unexpected": unexpected}
+    whole = not missing and not broken
+    return {"dataset": dataset.NAME, "root": str(root), **counts, **faults, "whole": whole}
 
 
-def _download(url: str, root: Path, *, checksum: str | None, progress: bool) -> str:
+def describe(report: dict[str, Any]) -> str:
+    """Say on a few lines what `check` found."""
+    counted = ", ".join(f"{part} {number}" for part, number in report["parts"].items())
+    clips = files.count(report["found"], report["expected"])
+    faults = {key: report[key] for key in ("missing", "broken", "unexpected")}
+    told = [f"{len(p):,} {key}, the first {p[0]}" for key, p in faults.items() if p]
+    return "\n  ".join([f"{report['dataset']} in {report['root']}: {clips} clips", counted, *told])
+
+
+def _download(url: str, root: Path, *, checksum: str | None) -> str:
     name = url.rsplit("/", 1)[-1]
-    download = pooch.HTTPDownloader(progressbar=progress, chunk_size=1 << 20)
+    download = pooch.HTTPDownloader(progressbar=True, chunk_size=1 << 20)
     try:
         return pooch.retrieve(url, checksum, fname=name, path=root, downloader=download)
     except RequestException as error:
@@ -185,11 +151,6 @@ def _recorded(root: Path) -> dict[str, str]:
         raise cannot_open(path, error) from error
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: is damaged: delete it and fetch again") from error
-
-
-def _dataset(name: str) -> ModuleType:
-    files.choose("dataset", name, DATASETS)
-    return DATASETS[name]
 
 
 def _fault(root: Path, path: Path) -> str:

@@ -5,7 +5,7 @@ unless the caller allows a partial copy.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from io import BytesIO
 from pathlib import Path, PureWindowsPath
@@ -65,18 +65,17 @@ def read_table(path: Path, columns: Sequence[str], *, remedy: str) -> pd.DataFra
     except ValueError as error:  # pandas' parser errors are ValueErrors
         reason = str(error).splitlines()[0]
         raise InputError(f"{path}: cannot be read as CSV ({reason}): {remedy}") from error
-    missing = [column for column in columns if column not in table]
-    if missing:
-        raise InputError(f"{path}: lacks the column {missing[0]}: {remedy}")
+    require_columns(table, columns, where=str(path), remedy=remedy)
     if table.empty:
         raise InputError(f"{path}: has no rows: {remedy}")
     return table
 
 
-def choose(parameter: str, value: str, allowed: Collection[str]) -> None:
-    """Raise an `InputError` that names the parameter unless its value is allowed."""
-    if value not in allowed:
-        raise InputError(f"{parameter}={value!r}: must be one of {', '.join(allowed)}")
+def require_columns(table: pd.DataFrame, names: Iterable[str], *, where: str, remedy: str) -> None:
+    """Raise an `InputError` that names the first column that a table lacks, and the remedy."""
+    for name in names:
+        if name not in table:
+            raise InputError(f"{where}: lacks the column {name}: {remedy}")
 
 
 def check_rows(path: Path, column: pd.Series, valid: pd.Series, rule: str) -> None:
@@ -149,6 +148,23 @@ def count_parts(listed: Iterable, found: Iterable) -> dict[Any, str]:
     listed, found = Counter(listed), Counter(found)
     parts = sorted(listed, key=lambda part: (len(str(part)), part))
     return {part: count(found[part], listed[part]) for part in parts}
+
+
+def note(listed: pd.Series, present: pd.DataFrame, *, total: int, part: str = "") -> str:
+    """Give the number of clips, in total and in each part, and whether they are re-encoded.
+
+    Parameters
+    ----------
+    listed, present
+        The fold of each clip that is listed; the rows of those that were found.
+    total
+        Number of clips of the dataset.
+    part
+        What stands before the name of a fold.
+    """
+    parts = count_parts(listed, present["fold"])
+    counts = ", ".join(f"{part}{name} {number}" for name, number in parts.items())
+    return f"{count(len(present), total)} clips: {counts}{reencoded(present['path'])}"
 
 
 def reader(paths: Iterable[Path]) -> Callable[[int, int], np.ndarray]:

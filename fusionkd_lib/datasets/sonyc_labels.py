@@ -13,15 +13,13 @@ import yaml
 from pydantic.dataclasses import dataclass
 
 from fusionkd_lib.datasets import files
-from fusionkd_lib.errors import InputError
+from fusionkd_lib.errors import InputError, choose
 
 ANNOTATIONS = "annotations.csv"
 TAXONOMY = "dcase-ust-taxonomy.yaml"
 COLUMNS = ("split", "sensor_id", "audio_filename", "annotator_id")
-SPLITS = ("train", "validate")
 PRESENCE = "_presence"
 LEVELS = ("coarse", "fine")
-COARSE_LABELS = ("shipped", "recomputed")
 
 REMEDY = f"give the folder with {ANNOTATIONS} and audio/, or run `fusionkd data fetch sonyc_ust`"
 
@@ -72,7 +70,7 @@ def read_annotations(path: str | Path) -> pd.DataFrame:
     annotations = files.read_table(path, COLUMNS, remedy=REMEDY)
     check = partial(files.check_rows, path)
     split, sensor, clip, annotator = (annotations[column] for column in COLUMNS)
-    check(split, split.isin(SPLITS), "must be train or validate")
+    check(split, split.isin(["train", "validate"]), "must be train or validate")
     # Read as text where a single row is no number.
     check(annotator, pd.to_numeric(annotator, errors="coerce").notna(), "must be a number")
     check(sensor, sensor.notna(), "must be the number of a sensor")
@@ -118,8 +116,10 @@ def presence_of(
     ----------
     annotations, taxonomy
         From `read_annotations` and `read_taxonomy`.
-    level, coarse_labels, incomplete
+    level, coarse_labels
         As for `sonyc_ust.clips`.
+    incomplete
+        Whether the fine level has the 6 incomplete tags too: 29.
 
     Returns
     -------
@@ -131,8 +131,8 @@ def presence_of(
     InputError
         If a parameter has another value, or a tag has no column.
     """
-    files.choose("level", level, LEVELS)
-    files.choose("coarse_labels", coarse_labels, COARSE_LABELS)
+    choose("level", level, LEVELS)
+    choose("coarse_labels", coarse_labels, ("shipped", "recomputed"))
     if level == "fine" or coarse_labels == "shipped":
         return _columns(annotations, taxonomy.tags(level, incomplete=incomplete))
     categories = zip(taxonomy.tags("coarse"), taxonomy.coarse, strict=True)
@@ -141,11 +141,10 @@ def presence_of(
 
 
 def _columns(annotations: pd.DataFrame, tags: tuple[str, ...]) -> pd.DataFrame:
-    for tag in tags:
-        if tag + PRESENCE not in annotations:
-            lacking = f"the annotations lack the column {tag}{PRESENCE}"
-            raise InputError(f"{lacking}: fetch {ANNOTATIONS} again")
-    columns = annotations[[tag + PRESENCE for tag in tags]].astype(float)
+    names = [tag + PRESENCE for tag in tags]
+    remedy = f"fetch {ANNOTATIONS} again"
+    files.require_columns(annotations, names, where="the annotations", remedy=remedy)
+    columns = annotations[names].astype(float)
     return columns.where(columns >= 0).set_axis(list(tags), axis=1)
 
 

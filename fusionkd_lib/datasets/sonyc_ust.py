@@ -14,6 +14,7 @@ import pandas as pd
 from fusionkd_lib.datasets import files, sonyc_labels
 from fusionkd_lib.datasets.clips import Clips
 from fusionkd_lib.datasets.sonyc_labels import ANNOTATIONS, TAXONOMY
+from fusionkd_lib.errors import choose
 
 NAME = "SONYC-UST"
 SOURCE = "https://zenodo.org/records/2590742"
@@ -36,7 +37,6 @@ VOTES = {
     "majority": lambda votes: (votes.mean() > 0.5).astype(float).where(votes.count() > 0),
     "mean": lambda votes: votes.mean(),
 }
-STATUSES = ("real", "partial", "stand-in", "synthetic")
 
 
 def clips(
@@ -45,7 +45,6 @@ def clips(
     level: str = "coarse",
     labels: str = "any",
     coarse_labels: str = "shipped",
-    incomplete: bool = False,
     allow_partial: bool = False,
     status: str | None = None,
 ) -> Clips:
@@ -64,8 +63,6 @@ def clips(
         ``"shipped"``: the coarse columns of the challenge, where 2_machinery-impact is 1 for
         3-1_non-machinery-impact as well (482 rows are wrong); ``"recomputed"``: any fine tag of
         the category, the incomplete one included.
-    incomplete
-        Whether the fine level has the 6 incomplete tags too: 29.
     allow_partial
         Whether a copy may lack clips; the table then lists those that exist.
     status
@@ -89,13 +86,12 @@ def clips(
     M. Cartwright et al., SONYC Urban Sound Tagging, DCASE 2019 Workshop; Task 5 of the challenge.
     """
     root = Path(root)
-    files.choose("labels", labels, VOTES)
-    files.choose("status", status or "real", STATUSES)
+    vote = VOTES[choose("labels", labels, VOTES)]
     annotations = sonyc_labels.read_annotations(root / ANNOTATIONS)
     taxonomy = sonyc_labels.read_taxonomy(root / TAXONOMY)
-    tags = {"level": level, "coarse_labels": coarse_labels, "incomplete": incomplete}
+    tags = {"level": level, "coarse_labels": coarse_labels}
     presence = sonyc_labels.presence_of(annotations, taxonomy, **tags)
-    targets = _targets(annotations, presence, VOTES[labels])
+    targets = _targets(annotations, presence, vote)
     listed = _listed(annotations, root).loc[targets.index]
     total = sum(N_CLIPS.values())
     present = files.found(listed, total=total, allow_partial=allow_partial, name="sonyc_ust")
@@ -107,7 +103,7 @@ def clips(
         targets=targets.loc[present.index].to_numpy(np.float32),
         status=status,
         read=files.reader(present["path"]),
-        note=_note(listed, present),
+        note=files.note(listed["fold"], present, total=len(listed)),
     )
 
 
@@ -145,11 +141,3 @@ def _status(root: Path, present: pd.DataFrame) -> str:
         return "stand-in"
     whole = present["fold"].value_counts().to_dict() == N_CLIPS
     return "real" if whole and not files.reencoded(present["path"]) else "partial"
-
-
-def _note(listed: pd.DataFrame, present: pd.DataFrame) -> str:
-    """Give the number of clips per split, and whether they are re-encoded."""
-    parts = files.count_parts(listed["fold"], present["fold"])
-    counts = ", ".join(f"{split} {number}" for split, number in parts.items())
-    total = files.count(len(present), len(listed))
-    return f"{total} clips: {counts}{files.reencoded(present['path'])}"

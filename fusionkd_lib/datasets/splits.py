@@ -60,7 +60,11 @@ def make_split(
     """
     folds, groups = clips.table["fold"].to_numpy(), clips.table["group"].to_numpy()
     test_fold = "validate" if "validate" in folds else fold
-    _refuse_absent(clips, fold=[test_fold], train_folds=train_folds or [])
+    present = sorted(set(folds))
+    for wanted in (test_fold, *(train_folds or ())):
+        if wanted not in present:
+            there = f"{clips.dataset} here has clips of {', '.join(map(str, present))} alone"
+            raise InputError(f"fold {wanted}: {there}")
     test = folds == test_fold
     others = ~test & (np.isin(folds, list(train_folds)) if train_folds else True)
     leaked = others & np.isin(groups, groups[test]) & drop_leaked
@@ -78,15 +82,6 @@ def make_split(
         raise InputError(f"validation = {validation}: {lacking}: use validation: none")
     train, held_out, test = (np.flatnonzero(part) for part in (rest & ~held_out, held_out, test))
     return Split(train, held_out, test, n_dropped=int(leaked.sum()))
-
-
-def _refuse_absent(clips: Clips, **wanted: Collection[int | str]) -> None:
-    present = sorted(set(clips.table["fold"]))
-    for key, folds in wanted.items():
-        for fold in folds:
-            if fold not in present:
-                there = f"{clips.dataset} here has clips of {', '.join(map(str, present))} alone"
-                raise InputError(f"{key} = {fold}: {there}")
 
 
 def _next_fold(clips: Clips, rest: np.ndarray, test_fold: int) -> np.ndarray:

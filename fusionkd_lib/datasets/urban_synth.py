@@ -8,7 +8,6 @@ on its place in the table only: not on what was read before it, nor on the numbe
 
 from functools import partial
 from itertools import product
-from numbers import Integral, Real
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +17,7 @@ from scipy.signal import fftconvolve
 from fusionkd_lib.datasets.clips import Clips
 from fusionkd_lib.datasets.urban_sources import SOURCES, Take, microphone, power_tool, room, street
 from fusionkd_lib.datasets.urbansound8k import CLASSES
-from fusionkd_lib.errors import InputError
+from fusionkd_lib.errors import InputError, check_counts
 
 VERSION = "1"  # of the generator: a new one for every change that a listener could hear
 CLIPS_PER_RECORDING = 3
@@ -29,7 +28,6 @@ DISTRACTION = 0.3  # the chance that a recording has a second source
 SOFTER = (12.0, 26.0)  # dB by which the second source is softer than the first
 SHORTEST = 0.25  # seconds: one honk, one bark
 LOWEST_RATE = 8000  # Hz
-LOWEST = {"n_folds": 3, "seed": 0, "duration": SHORTEST, "sample_rate": LOWEST_RATE}  # others: 1
 
 # SONYC-UST's coarse tags -> (sources, weight of being drawn, shortest and longest event as shares
 # of the scene)
@@ -108,7 +106,8 @@ def clips(
     Classes and their order: Salamon, Jacoby and Bello, "A dataset and taxonomy for urban sound
     research", ACM Multimedia 2014.
     """
-    _check(clips_per_class=clips_per_class, n_folds=n_folds, duration=duration, seed=seed)
+    check_counts(clips_per_class=clips_per_class)
+    _check(n_folds=n_folds, duration=duration, seed=seed)
     every = product(range(1, n_folds + 1), range(len(CLASSES)), range(clips_per_class))
     places = [
         _Place(seed, _CLIPS, fold, label, *divmod(clip, CLIPS_PER_RECORDING))
@@ -156,7 +155,8 @@ def scenes(*, n_scenes: int = 120, n_folds: int = 5, duration: float = 4.0, seed
     Tags: Cartwright et al., "SONYC Urban Sound Tagging (SONYC-UST): a multilabel dataset from an
     urban acoustic sensor network", DCASE 2019.
     """
-    _check(n_scenes=n_scenes, n_folds=n_folds, duration=duration, seed=seed)
+    check_counts(n_scenes=n_scenes)
+    _check(n_folds=n_folds, duration=duration, seed=seed)
     places = [
         _Place(seed, _SCENES, fold, 0, *divmod(scene, SCENES_PER_LOCATION))
         for fold, scene in product(range(1, n_folds + 1), range(n_scenes))
@@ -183,14 +183,13 @@ def scenes(*, n_scenes: int = 120, n_folds: int = 5, duration: float = 4.0, seed
 
 
 def _table(places: list[_Place]) -> pd.DataFrame:
-    names, folds = [f"{p.group}-c{p.clip}" for p in places], [p.fold for p in places]
-    groups = [place.group for place in places]
-    return pd.DataFrame({"clip": names, "fold": folds, "group": groups, "path": None})
+    rows = [(f"{p.group}-c{p.clip}", p.fold, p.group, None) for p in places]
+    return pd.DataFrame(rows, columns=["clip", "fold", "group", "path"])
 
 
 def _read(places, dry, duration: float, index: int, rate: int) -> np.ndarray:
     """(N,) float32: the dry sources of a place in their room, on their street, at their level."""
-    _check(sample_rate=rate)
+    check_counts(sample_rate=rate, lowest=LOWEST_RATE)
     place = places[index]
     around = street(place.take(_STREET, n_samples=round(duration * rate), rate=rate))
     sources = dry(place, loudness(around, rate=rate), duration, rate)
@@ -266,11 +265,8 @@ def _fade(event: np.ndarray, *, rate: int) -> np.ndarray:
     return event * np.minimum(np.minimum(time / 0.005, time[::-1] / 0.05), 1)
 
 
-def _check(**settings: float) -> None:
-    """Refuse a setting that is too small; all but the duration are whole numbers."""
-    for name, value in settings.items():
-        lowest, is_time = LOWEST.get(name, 1), name == "duration"
-        number = isinstance(value, Real if is_time else Integral) and not isinstance(value, bool)
-        if not (number and lowest <= value < float("inf")):
-            kind = "a time in seconds" if is_time else "a whole number"
-            raise InputError(f"{name}={value!r}: must be {kind}, {lowest} or more")
+def _check(*, n_folds: int, duration: float, seed: int) -> None:
+    check_counts(n_folds=n_folds, lowest=3)
+    check_counts(seed=seed, lowest=0)
+    if not SHORTEST <= duration < float("inf"):
+        raise InputError(f"duration={duration}: must be a time in seconds, {SHORTEST} or more")

@@ -26,19 +26,8 @@ ARCHIVES = {"UrbanSound8K.tar.gz": "md5:9aa69802bbf37fb986f71ec1483a196e"}
 ARCHIVE_ROOT = "UrbanSound8K"
 
 # In the order of the metadata's class identifiers.
-CLASSES = (
-    "air_conditioner",
-    "car_horn",
-    "children_playing",
-    "dog_bark",
-    "drilling",
-    "engine_idling",
-    "gun_shot",
-    "jackhammer",
-    "siren",
-    "street_music",
-)
-FOLDS = tuple(range(1, 11))
+CLASSES = ("air_conditioner", "car_horn", "children_playing", "dog_bark", "drilling")
+CLASSES += ("engine_idling", "gun_shot", "jackhammer", "siren", "street_music")
 N_CLIPS = 8732
 METADATA = "metadata/UrbanSound8K.csv"
 COLUMNS = ("slice_file_name", "fsID", "fold", "classID", "class")
@@ -74,6 +63,11 @@ def clips(root: str | Path, *, allow_partial: bool = False, status: str | None =
     listed = _listed(Path(root))
     present = files.found(listed, total=N_CLIPS, allow_partial=allow_partial, name="urbansound8k")
     reencoded = files.reencoded(present["path"])
+    if len(present) == N_CLIPS:
+        note = f"{N_CLIPS:,} clips in 10 official folds{reencoded}"
+    else:
+        folds = listed["fold"][listed["fold"].isin(present["fold"])]
+        note = files.note(folds, present, total=N_CLIPS, part="fold ")
     whole = len(present) == N_CLIPS and not reencoded
     return Clips(
         dataset=NAME,
@@ -82,7 +76,7 @@ def clips(root: str | Path, *, allow_partial: bool = False, status: str | None =
         targets=present["classID"].to_numpy(np.int64),
         status=status or ("real" if whole else "partial"),
         read=files.reader(present["path"]),
-        note=_count(listed["fold"], present["fold"]) + reencoded,
+        note=note,
     )
 
 
@@ -117,7 +111,7 @@ def read_metadata(path: str | Path) -> pd.DataFrame:
     folds = pd.to_numeric(metadata["fold"], errors="coerce")
     classes = pd.to_numeric(metadata["classID"], errors="coerce")
     named, names = classes.map(dict(enumerate(CLASSES))), metadata["slice_file_name"]
-    check(metadata["fold"], folds.isin(FOLDS), "must be 1 to 10")
+    check(metadata["fold"], folds.isin(range(1, 11)), "must be 1 to 10")
     check(metadata["classID"], named.notna(), "must be 0 to 9")
     check(metadata["class"], metadata["class"] == named, "must be the name of its classID")
     check(metadata["fsID"], metadata["fsID"].notna(), "must be the number of a recording")
@@ -133,12 +127,3 @@ def _listed(root: Path) -> pd.DataFrame:
     paths = [root / "audio" / f"fold{fold}" / name for fold, name in rows]
     clips, groups = [path.stem for path in paths], metadata["fsID"].astype(str)
     return metadata.assign(clip=clips, group=groups, path=paths)
-
-
-def _count(listed: pd.Series, found: pd.Series) -> str:
-    """Give the number of clips, in total and per fold."""
-    if len(found) == N_CLIPS:
-        return f"{N_CLIPS:,} clips in 10 official folds"
-    parts = files.count_parts(listed[listed.isin(found)], found)
-    folds = ", ".join(f"fold {fold} {number}" for fold, number in parts.items())
-    return f"{len(found):,} of {N_CLIPS:,} clips: {folds}"

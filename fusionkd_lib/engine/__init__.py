@@ -20,7 +20,7 @@ def execute(graph: Mapping, *, workers: int | None = None, **cluster: Any) -> di
     workers
         Runs at once on this machine, if not as many as it does well.
     cluster
-        ``scheduler`` and ``tls``, as of `clusters.open_client`.
+        ``scheduler`` and its certificates, as of `clusters.open_client`.
 
     Ctrl-C twice ends the process, with status 130.
 

@@ -75,15 +75,13 @@ def _refuse_if_stopped() -> None:
 def _execute_again_if_the_kernel_dies(node: Node, *, tries: int = 3) -> None:
     # A lost kernel heals, as a lost worker does: the run goes on from its last epoch. What a cell
     # raises, a bad parameter or a divergence, would only be raised again.
-    for left in reversed(range(tries)):
+    for _ in range(tries):
         try:
             return execute(node)
         except DeadKernelError:
             _refuse_if_stopped()
-            if not left:
-                raise InputError(
-                    f"its kernel died {tries} times, most often for want of memory: {LESS_MEMORY}"
-                ) from None
+    told = f"its kernel died {tries} times, most often for want of memory"
+    raise InputError(f"{told}: {LESS_MEMORY}")
 
 
 def execute(node: Node) -> None:

@@ -6,7 +6,7 @@ speak through memory, and nothing listens.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -21,7 +21,7 @@ LOCAL = {"protocol": "inproc://", "dashboard": False}
 
 
 def open_client(
-    *, workers: int, scheduler: str | None = None, tls: Mapping[str, str | None] | None = None
+    *, workers: int, scheduler: str | None = None, **tls: str | None
 ) -> AbstractContextManager[Client]:
     """Connect to a Dask scheduler, or start a cluster inside this process.
 
@@ -40,20 +40,15 @@ def open_client(
     InputError
         Where nobody answers at the address, or not to these certificates.
     """
-    return _connect(scheduler, tls or {}) if scheduler else _local_client(workers)
-
-
-def default_workers(graph: Graph) -> int:
-    """Return how many runs this machine does at once: one on a GPU, else as its cores allow."""
-    settings = [node.params for node in graph.values()]
-    if torch.cuda.is_available() and any(params.device != "cpu" for params in settings):
-        return 1
-    return max(1, (os.cpu_count() or 1) // min(params.threads for params in settings))
-
-
-def _connect(scheduler: str, tls: Mapping[str, str | None]) -> Client:
+    if not scheduler:
+        return _local_client(workers)
+    encrypted = scheduler.startswith("tls://")
+    if not encrypted:
+        print(f"{scheduler}: whoever reaches this port can run code as its user", flush=True)
     try:
-        client = Client(scheduler, timeout="10s", security=_security(scheduler, tls))
+        given = {name: file for name, file in tls.items() if file}
+        security = Security(require_encryption=True, **given) if encrypted else None
+        client = Client(scheduler, timeout="10s", security=security)
     except (OSError, ValueError, TypeError) as error:  # TypeError: TLS without certificates
         raise InputError(
             f"--scheduler {scheduler}: no Dask scheduler answers there ({error}): start one with "
@@ -64,12 +59,12 @@ def _connect(scheduler: str, tls: Mapping[str, str | None]) -> Client:
     return client
 
 
-def _security(scheduler: str, tls: Mapping[str, str | None]) -> Security | None:
-    if not scheduler.startswith("tls://"):
-        print(f"{scheduler}: whoever reaches this port can run code as its user", flush=True)
-        return None
-    given = {name: file for name, file in tls.items() if file}
-    return Security(require_encryption=True, **given)
+def default_workers(graph: Graph) -> int:
+    """Return how many runs this machine does at once: one on a GPU, else as its cores allow."""
+    settings = [node.params for node in graph.values()]
+    if torch.cuda.is_available() and any(params.device != "cpu" for params in settings):
+        return 1
+    return max(1, (os.cpu_count() or 1) // min(params.threads for params in settings))
 
 
 class Unheard:

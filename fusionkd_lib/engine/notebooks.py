@@ -28,26 +28,12 @@ from fusionkd_lib.runs import project_root
 logging.getLogger("papermill").setLevel(logging.ERROR)
 
 
-def sources() -> list[Path]:
-    """Return the chapters, in the order of the book."""
-    return sorted((project_root() / "book").glob("*.py"))
-
-
 def read(name: str) -> nbformat.NotebookNode:
     """Return a chapter as a notebook, its cells named by their place."""
     notebook = jupytext.read(project_root() / "book" / f"{name}.py")
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number:02d}"
     return notebook
-
-
-def write_notebooks(folder: Path) -> list[Path]:
-    """Write every chapter as ``.ipynb``, for papermill and other readers of notebooks."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{source.stem}.ipynb" for source in sources()]
-    for path in paths:
-        nbformat.write(read(path.stem), path)
-    return paths
 
 
 def execute(

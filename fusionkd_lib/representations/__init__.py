@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from fusionkd_lib.catalogue import REPRESENTATIONS, load
-from fusionkd_lib.errors import InputError
+from fusionkd_lib.errors import choose
 from fusionkd_lib.representations.base import Representation, checked, decibels
 from fusionkd_lib.representations.constant_q import ConstantQ
 from fusionkd_lib.representations.stft import Gammatone, LogMel, Stft
@@ -43,14 +43,9 @@ def build(name: str, *, sample_rate: int, hop_length: int = 512, **settings: Any
     >>> build("logmel", sample_rate=16000, n_mels=64).n_bins
     64
     """
-    if name not in REPRESENTATIONS:
-        allowed = ", ".join(REPRESENTATIONS)
-        raise InputError(f"representation={name!r}: must be one of {allowed}")
-    entry = REPRESENTATIONS[name]
+    entry = REPRESENTATIONS[choose("representation", name, REPRESENTATIONS)]
     for key in settings:
-        if key not in entry.settings:
-            allowed = ", ".join(entry.settings)
-            raise InputError(f"{key} is not a setting of {name}: use {allowed}")
+        choose(f"setting of {name}", key, entry.settings)
     arguments = {entry.settings[key]: value for key, value in settings.items()}
     return load(entry.builder)(sample_rate=sample_rate, hop_length=hop_length, **arguments)
 

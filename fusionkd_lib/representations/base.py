@@ -1,12 +1,10 @@
 """What representations share: waveforms (B, N) -> spectrograms (B, 1, F, T) in absolute dB."""
 
-from numbers import Integral
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fusionkd_lib.errors import InputError
+from fusionkd_lib.errors import InputError, check_counts
 
 POWER_FLOOR = 1e-10
 
@@ -87,20 +85,11 @@ def checked(waveforms: Tensor) -> Tensor:
     return waveforms.float()
 
 
-def check_counts(**counts: int) -> None:
-    """Refuse a parameter, given by its name, that is not a whole number above 0."""
-    for name, value in counts.items():
-        if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-            raise InputError(f"{name}={value!r}: must be a whole number, 1 or more")
-
-
 def checked_fmax(fmin: float, fmax: float | None, sample_rate: int) -> float:
     """Return the upper end of a range in Hz, by default Nyquist; refuse an impossible range."""
     nyquist = sample_rate / 2
     fmax = nyquist if fmax is None else fmax
-    if not 0 < fmax <= nyquist:
-        allowed = f"above 0 Hz and not above the Nyquist frequency {nyquist:g} Hz"
-        raise InputError(f"fmax={fmax:g}: must lie {allowed}")
-    if not 0 <= fmin < fmax:
-        raise InputError(f"fmin={fmin:g}: must lie in [0, fmax), and fmax is {fmax:g} Hz")
+    if not 0 <= fmin < fmax <= nyquist:
+        allowed = f"0 <= fmin < fmax <= {nyquist:g} Hz, the Nyquist frequency"
+        raise InputError(f"fmin={fmin:g} and fmax={fmax:g}: must satisfy {allowed}")
     return fmax

@@ -12,9 +12,9 @@ from scipy.fft import next_fast_len
 from torch import Tensor
 from torch.nn import functional as F
 
-from fusionkd_lib.errors import InputError
+from fusionkd_lib.errors import InputError, check_counts
 from fusionkd_lib.filters import constant_q, constant_q_gains
-from fusionkd_lib.representations.base import Representation, check_counts, product
+from fusionkd_lib.representations.base import Representation, product
 
 # This many bins of its own transform from the centre, a Hann window leaks 1e-5 (-100 dB) of its
 # peak.
@@ -82,7 +82,7 @@ class ConstantQ(Representation):
         # Half of the longest window is added, because the transform is periodic.
         n_columns = next_fast_len(n_frames + int(half_window / hop_length) + 1, real=True)
         bins = (tuple(self.frequencies), self.bins_per_octave)
-        tables = _octave_tables(*bins, rate, hop_length, n_columns, waveforms.device)
+        tables = _octave_tables(bins, rate, hop_length, n_columns, waveforms.device)
         spectra = torch.fft.rfft(waveforms, n_columns * hop_length)
         rows = _in_rows(spectra, n_rows=tables[-1].shape[1], n_columns=n_columns)
         folded = torch.cat([product(rows[..., : t.shape[1]], t) for t in tables], dim=-1)
@@ -93,16 +93,12 @@ class ConstantQ(Representation):
 
 @lru_cache(maxsize=16)
 def _octave_tables(
-    frequencies: tuple[float, ...],
-    bins_per_octave: int,
-    rate: int,
-    hop_length: int,
-    n_columns: int,
-    device: torch.device,
+    bins: tuple[tuple[float, ...], int], rate: int, hop: int, n_columns: int, device: torch.device
 ) -> list[Tensor]:
     """Return the gains (n_columns, n_rows, bins) of each octave on a transform in rows."""
+    frequencies, bins_per_octave = bins
     quality = constant_q(bins_per_octave)
-    spacing = rate / (hop_length * n_columns)
+    spacing = rate / (hop * n_columns)
     tables = []
     for first in range(0, len(frequencies), bins_per_octave):
         centres = np.array(frequencies[first : first + bins_per_octave])
@@ -110,7 +106,7 @@ def _octave_tables(
         n_rows = int(np.ceil(top / spacing / n_columns))
         grid = spacing * np.arange(n_rows * n_columns).reshape(n_rows, n_columns).T[..., None]
         gains = constant_q_gains(grid, centres=centres, quality=quality, rate=rate)
-        tables.append(torch.from_numpy(gains / hop_length).to(device, torch.float32))
+        tables.append(torch.from_numpy(gains / hop).to(device, torch.float32))
     return tables
 
 
@@ -130,8 +126,6 @@ def _check_top_bin(n_bins: int, bins_per_octave: int, fmin: float, *, nyquist: f
         raise InputError(f"cqt_fmin={fmin:g}: must lie between 0 and {nyquist / edge:g} Hz")
     most = 1 + int(bins_per_octave * np.log2(nyquist / (fmin * edge)))
     if n_bins > most:
-        top = fmin * 2 ** ((n_bins - 1) / bins_per_octave)
-        last = f"the last at {top:.0f} Hz reaches to {top * edge:.0f} Hz"
+        bins = f"from {fmin:g} Hz, {bins_per_octave} per octave, the last above"
         limit = f"the Nyquist frequency {nyquist:g} Hz of sample_rate={2 * nyquist:g}"
-        bins = f"from {fmin:g} Hz, {bins_per_octave} per octave, {last}, above {limit}"
-        raise InputError(f"cqt_bins={n_bins}: {bins}: use at most {most}")
+        raise InputError(f"cqt_bins={n_bins}: {bins} {limit}: use at most {most}")

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fusionkd_lib.errors import InputError
+from fusionkd_lib.errors import InputError, check_counts
 from fusionkd_lib.filters import erb_frequencies, gammatone_response, mel_edges, mel_weights
-from fusionkd_lib.representations.base import Representation, check_counts, checked_fmax, product
+from fusionkd_lib.representations.base import Representation, checked_fmax, product
 
 
 class Stft(Representation):

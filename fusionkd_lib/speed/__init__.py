@@ -61,10 +61,8 @@ def resolve(shortcuts: str | Collection[str], device: torch.device) -> tuple[str
         pays = _pays(device)
         return tuple(name for name in SHORTCUTS if pays.get(name, True))
     if "fast_layers" in shortcuts and not can_compile():
-        raise InputError(
-            "shortcuts = fast_layers: torch.compile does not work here, as a rule for want of a "
-            "C++ compiler: install one, or leave the name out"
-        )
+        fault = "torch.compile does not work here, as a rule for want of a C++ compiler"
+        raise InputError(f"shortcuts = fast_layers: {fault}: install one, or leave the name out")
     return tuple(shortcuts)
 
 
