@@ -25,7 +25,7 @@
 # %%
 from IPython.display import Markdown, display
 
-from fusionkd_book import figures
+from fusionkd_book import figures, verdicts
 from fusionkd_lib import tables
 from fusionkd_lib.runs import find_records, outputs_root, project_root
 
@@ -43,11 +43,12 @@ for table in tables.collect(found_in[0][0]):
 # %% [markdown]
 # ## Before you look
 #
-# **Predict**, and write it down: which of the paper's three claims will hold here?
+# **Predict**, and write it down: which of these claims will hold here?
 #
 # 1. The fused classifier beats each of its branches.
 # 2. Distillation improves every branch.
-# 3. It matters which two representations are paired.
+# 3. A network beats a support vector machine that looks at averages. (This one is ours: the paper has
+#    no baseline.)
 #
 # And what would a table have to look like for you to *change* your mind?
 
@@ -74,48 +75,58 @@ display(
 )
 
 # %% [markdown]
-# The same as a picture: dots are ours with their intervals, diamonds the paper's, the dotted line is
-# blind guessing.
+# The same as a picture: dots are networks and squares the baselines, each with its interval; diamonds are
+# the paper's. The dotted line is the best support vector machine: what stands to the left of it need not be
+# trained.
 
-# %% mystnb={"image": {"alt": "The rows of each table with their intervals, chance, and the paper's figures"}}
+# %% mystnb={"image": {"alt": "The rows of each table with their intervals, the best support vector machine, and the paper's figures"}}
 for table in found:
     ax = figures.table_figure(table)
 
 # %% [markdown]
-# ## Did distillation help?
+# ## Have the networks learned at all?
 #
-# Two overlapping intervals do not answer that: both rows are judged on the same recordings, so that what
-# is hard for one is hard for the other. The fair comparison is **paired**: draw recordings, take the
+# The first five rows cost seconds. **Chance** calls everything by the commonest name, or gives each tag its
+# share of the training clips. The others look at three numbers per band, its mean, deviation and maximum
+# over time, so that they know nothing of order: the **nearest neighbour** copies the answer of the training
+# clip that looks most alike, and a **support vector machine** draws smooth borders between the classes. A
+# network that does not beat them has found nothing in a spectrogram that an average would lose, and then a
+# difference between two such networks says nothing about distillation. So this question comes first.
+#
+# Two overlapping intervals do not answer it: both rows are judged on the same recordings, so that what is
+# hard for one is hard for the other. The fair comparison is **paired**: draw recordings, take the
 # difference of the two figures on them, and look where the differences lie. Where the interval leaves
 # out zero there is a verdict; else the question is open.
 
+
+# %%
+def show(title, rows):
+    if rows:
+        display(Markdown(f"**{title}**\n\n{tables.markdown(rows)}"))
+
+
+settings = {}
+for table in found:  # pairs of one setting share their branches
+    settings.setdefault((table.measured, table.note), []).append(table)
+for (measured, _), group in settings.items():
+    show(measured, verdicts.baselines(group, runs.values()))
+
+# %% [markdown]
+# ## Did distillation help?
+
 # %%
 for table in found:
-    gains = [
-        {
-            "Branch": figures.label(gain.head),
-            "Gain (points)": f"{gain.gain:+.1f}",
-            "95 % interval": f"{gain.low:+.1f} to {gain.high:+.1f}",
-            "Paper's gain": None if gain.paper is None else f"{gain.paper:+.1f}",
-            "Verdict": gain.verdict,
-        }
-        for gain in tables.gains(table, runs.values())
-    ]
-    if gains:
-        display(Markdown(f"**{table.title}**\n\n{tables.markdown(gains)}"))
+    show(table.title, verdicts.distillation(table, runs.values()))
 
 # %% [markdown]
 # ## Did fusion help?
+#
+# That a committee beats its members is no wonder. The question is whether fusing *maps* beats the cheapest
+# committee there is, the mean of the two branches' scores, which costs no weight and no training.
 
 # %%
 for table in found:
-    branches = [row for row in table.rows if row.head != "fused" and row.ours is not None]
-    best, fused = max(branches, key=lambda row: row.ours), table.row("fused")
-    display(
-        Markdown(
-            f"- {table.title}: fused **{fused.ours:.1f} %**, best single branch {best.ours:.1f} % ({best.classifier})"
-        )
-    )
+    show(table.title, verdicts.fusion(table, runs.values()))
 
 # %% [markdown]
 # ## What these tables cannot say

@@ -229,9 +229,11 @@ def test_a_copy_of_two_folds_validates_on_recordings_of_its_training_fold():
 
 def test_a_fold_without_clips_is_refused_with_those_that_are_there():
     clips = table_of([1, 1, 2, 3], list("abcd"))
-    with pytest.raises(InputError, match=r"^fold 7: drawn here has clips of 1, 2, 3 alone"):
+    with pytest.raises(
+        InputError, match=r"^fold or train_folds = 7: drawn here has clips of 1, 2, 3 alone"
+    ):
         make_split(clips, fold=7)
-    with pytest.raises(InputError, match=r"^fold 7: drawn here has clips of 1, 2"):
+    with pytest.raises(InputError, match=r"^fold or train_folds = 7: drawn here has clips of 1, 2"):
         make_split(clips, fold=1, train_folds=(2, 7))
 
 

@@ -1,10 +1,11 @@
-"""Publish the book: ``python -m fusionkd_book notebooks | executed | tables | reference``."""
+"""Publish the book: ``python -m fusionkd_book``, whose commands its ``--help`` lists."""
 
 from tempfile import TemporaryDirectory
 
 import click
 
 from fusionkd_book import publish
+from fusionkd_book import tuning as ranking
 from fusionkd_lib.cli import Commands
 from fusionkd_lib.runs import outputs_root, project_root
 
@@ -45,6 +46,12 @@ def reference() -> None:
     for path in publish.keep_reference(outputs_root() / "runs", folder):
         click.echo(path)
     publish.write_readme(project_root() / "README.md", folder)
+
+
+@main.command()
+def tuning() -> None:
+    """Rank the candidates for the training recipe, on the page of their protocol."""
+    ranking.write_ranking(ranking.PAGE)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Which candidate for the training recipe is taken, by the protocol of ``params/tuning/README.md``."""
+"""Which candidate is the training recipe, by the protocol of ``params/tuning/README.md``."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,8 +9,10 @@ import numpy as np
 from fusionkd_lib import metrics, tables
 from fusionkd_lib.params import load_params
 from fusionkd_lib.records import Record
-from fusionkd_lib.runs import run_name
+from fusionkd_lib.runs import find_records, project_root, run_name
 
+PAGE = project_root() / "params" / "tuning" / "README.md"
+RUNS = project_root() / "outputs" / "reference" / "tuning"
 N_RESAMPLES = 2000
 BEGINS, ENDS = "<!-- the ranking -->", "<!-- the end of the ranking -->"
 GROUPS = {"pretrained": "With ImageNet weights", "scratch": "From scratch"}
@@ -30,7 +32,7 @@ def rank(folder: Path, records: Mapping[str, Record], group: str) -> list[dict[s
     -------
     list of dict
         A table's rows: what each candidate has on validation clips, its difference from the one
-        before, and from the best, in points with standard errors; and which is taken.
+        before and the best one's from it, in points with standard errors; and which is taken.
     """
     cells = {}
     for path in sorted(folder.glob(f"{group}_*.yaml")):
@@ -47,14 +49,13 @@ def rank(folder: Path, records: Mapping[str, Record], group: str) -> list[dict[s
     best = max(points, key=points.get)
     near = [name for name in cells if points[best] - points[name] <= _error(drawn, best, name)]
     before, rows = None, []
-    for name, runs in cells.items():
+    for name in cells:
         rows.append(
             {
                 "Candidate": name,
                 "Accuracy (%)": f"{points[name]:.1f}",
                 "Over the one before": _difference(points, drawn, name, before),
                 "Below the best": _difference(points, drawn, best, name) if name != best else None,
-                "Minutes a run": f"{np.mean([r.provenance.training_seconds for r in runs]) / 60:.1f}",
                 "Taken": "yes" if name == near[0] else None,
             }
         )
@@ -85,8 +86,9 @@ def _difference(
     return f"{points[one] - points[other]:+.1f} ± {_error(drawn, one, other):.1f}"
 
 
-def write_ranking(page: Path, records: Mapping[str, Record]) -> None:
-    """Put the ranking of both groups into the page of the protocol, between its two marks."""
+def write_ranking(page: Path) -> None:
+    """Put the ranking by the committed runs into the page of the protocol, between its marks."""
+    records = {record.name: record for record in find_records(RUNS)[0]}
     before, _, rest = page.read_text(encoding="utf-8").partition(BEGINS)
     _, _, after = rest.partition(ENDS)
     parts = []

@@ -64,7 +64,7 @@ def make_split(
     for wanted in (test_fold, *(train_folds or ())):
         if wanted not in present:
             there = f"{clips.dataset} here has clips of {', '.join(map(str, present))} alone"
-            raise InputError(f"fold {wanted}: {there}")
+            raise InputError(f"fold or train_folds = {wanted}: {there}")
     test = folds == test_fold
     others = ~test & (np.isin(folds, list(train_folds)) if train_folds else True)
     leaked = others & np.isin(groups, groups[test]) & drop_leaked

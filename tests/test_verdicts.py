@@ -1,0 +1,120 @@
+"""What the book says of its tables, and how the training recipe is chosen: hand-made runs."""
+
+import numpy as np
+import pytest
+from handmade import write_baselines, write_pair, write_run
+
+from fusionkd_book import tuning, verdicts
+from fusionkd_lib.catalogue import FUSED
+from fusionkd_lib.params import load_params, make_params
+from fusionkd_lib.runs import find_records
+from fusionkd_lib.tables import collect
+
+N = 400
+PAIR = ("logmel", "gammatone")
+
+
+def right(share: float) -> np.ndarray:
+    """Scores of clips of class 0, so great a share of which is recognised, spread evenly."""
+    is_right = np.arange(N) * 7 % N < share * N
+    return np.eye(10)[np.where(is_right, 0, 1)]
+
+
+def points(rows: list) -> dict:
+    return {row["Difference"]: (row["Points"], row["Verdict"]) for row in rows}
+
+
+@pytest.fixture
+def answered(tmp_path):
+    scores = {
+        "alone": {"logmel": right(0.6), "gammatone": right(0.5)},
+        "together": {"logmel": right(0.7), "gammatone": right(0.5), FUSED: right(0.65)},
+    }
+    write_pair(tmp_path, make_params({}), scores)
+    write_baselines(tmp_path, make_params({}), {"chance": right(0.1), "svm_logmel": right(0.75)})
+    records, _ = find_records(tmp_path)
+    return collect(records), records
+
+
+def test_each_question_is_answered_by_the_difference_of_two_rows(answered):
+    (table,), records = answered
+    told = verdicts.distillation(table, records)
+    assert points(told) == {
+        "Log-mel (KD) less Log-mel": ("+10.0", "gain"),
+        "Gammatone (KD) less Gammatone": ("+0.0", "open"),
+    }
+    assert [row["Paper"] for row in told] == ["+2.3", "+1.3"]
+    # Where both branches are equally sure, their mean recognises what either of them does first.
+    fused = points(verdicts.fusion(table, records))
+    assert fused == {"Fused classifier less Mean of branches (KD)": ("-5.0", "loss")}
+    assert points(verdicts.baselines([table], records)) == {
+        "Log-mel less SVM, Log-mel": ("-15.0", "loss"),
+        "Gammatone less SVM, Gammatone": ("+40.0", "gain"),
+        "Mean of these": ("+12.5", "gain"),
+    }
+
+
+def test_without_baselines_there_is_no_answer(answered):
+    _, records = answered
+    alone = [record for record in records if record.provenance.kind != "baselines"]
+    assert verdicts.baselines(collect(alone), alone) == []
+
+
+# The recipe
+
+
+@pytest.fixture
+def candidates(tmp_path):
+    """Return a function that writes a candidate and, where they are given, its two runs."""
+
+    def write(name: str, scores: list[np.ndarray], **change: object) -> None:
+        base = {"judged_on": "validation", "validation": "grouped", "select": "last"}
+        values = base | change
+        lines = [f"{key}: {value}" for key, value in values.items()]
+        text = "\n".join(["grid:", "  representations: [[logmel], [cqt]]", *lines])
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(text)
+        for params, values in zip(load_params(path), scores, strict=False):
+            branch = params.representations[0]
+            write_run(tmp_path / "runs", params, {branch: values}, branch=branch)
+
+    return write
+
+
+def ranking(tmp_path) -> dict[str, dict]:
+    records = {record.name: record for record in find_records(tmp_path / "runs")[0]}
+    return {row["Candidate"]: row for row in tuning.rank(tmp_path, records, "scratch")}
+
+
+def test_the_best_is_taken_where_it_is_more_than_a_standard_error_ahead(tmp_path, candidates):
+    candidates("scratch_1_plain", [right(0.5), right(0.5)])
+    candidates("scratch_2_better", [right(0.7), right(0.6)], lr=0.1)
+    rows = ranking(tmp_path)
+    assert [row["Taken"] for row in rows.values()] == [None, "yes"]
+    # Of 400 recordings, 80 and 40 are won, half of them in both cells: deviations by hand.
+    won = (right(0.7) - right(0.5))[:, 0] / 2 + (right(0.6) - right(0.5))[:, 0] / 2
+    error = 100 * won.std() / np.sqrt(N)
+    told, spread = map(float, rows["scratch_2_better"]["Over the one before"].split(" ± "))
+    assert (told, spread) == (15.0, pytest.approx(error, abs=0.1))
+
+
+def test_of_two_within_a_standard_error_the_simpler_one_is_taken(tmp_path, candidates):
+    candidates("scratch_1_plain", [right(0.5), right(0.5)])
+    candidates("scratch_2_hardly_better", [right(0.51)[::-1], right(0.5)], lr=0.1)
+    assert [row["Taken"] for row in ranking(tmp_path).values()] == ["yes", None]
+
+
+def test_a_candidate_whose_runs_are_not_all_there_is_not_ranked(tmp_path, candidates):
+    candidates("scratch_1_plain", [right(0.5), right(0.5)])
+    candidates("scratch_2_half", [right(0.9)], lr=0.1)
+    assert list(ranking(tmp_path)) == ["scratch_1_plain"]
+
+
+def test_the_page_of_the_protocol_shows_the_ranking_of_the_committed_runs(tmp_path):
+    page = tuning.PAGE.read_text()
+    copy = tmp_path / "tuning"
+    copy.mkdir()
+    for path in tuning.PAGE.parent.iterdir():
+        (copy / path.name).write_text(path.read_text())
+    tuning.write_ranking(copy / "README.md")
+    assert (copy / "README.md").read_text() == page
