@@ -274,15 +274,15 @@ figures.players(
 #
 # | Chapter | The question it answers |
 # |---|---|
-# | [1 · Sounds and labels](01_sounds_and_labels.ipynb) | What is in the two datasets, what does it sound like, and where does it bite? |
-# | [2 · Three ways to look](02_three_ways_to_look.ipynb) | How does a waveform become a log-mel, CQT or gammatone picture, and what does each show and hide? |
-# | [3 · One representation, one network](03_branch_pretraining.ipynb) | What is a branch, and how is it trained? |
-# | [4 · Fusion and distillation](04_fusion_and_distillation.ipynb) | How are maps fused, what do Eq. 2 to 4 ask for, and what did each branch gain? |
-# | [5 · The tables](05_the_tables.ipynb) | How do the paper's three tables look when they are run again? |
+# | [1 · Sounds and labels](01_sounds_and_labels.py) | What is in the two datasets, what does it sound like, and where does it bite? |
+# | [2 · Three ways to look](02_three_ways_to_look.py) | How does a waveform become a log-mel, CQT or gammatone picture, and what does each show and hide? |
+# | [3 · One representation, one network](03_branch_pretraining.py) | What is a branch, and how is it trained? |
+# | [4 · Fusion and distillation](04_fusion_and_distillation.py) | How are maps fused, what do Eq. 2 to 4 ask for, and what did each branch gain? |
+# | [5 · The tables](05_the_tables.py) | How do the paper's three tables look when they are run again? |
 # | 6 · What really helps (to come) | Is it the teacher, the longer training, or the company? |
 # | 7 · From branch to device (to come) | How small, how fast, and how does one tag one's own recording? |
 # | 8 · Your own data (to come) | How do you get from a folder of sounds to a table? |
-# | [Appendix · Reading the paper closely](appendix_reading_the_paper.ipynb) | What does the paper leave open, how do we read it, and do its tables say what its text says? |
+# | [Appendix · Reading the paper closely](appendix_reading_the_paper.py) | What does the paper leave open, how do we read it, and do its tables say what its text says? |
 #
 # Chapters 0 to 4 run in about half a minute each on a laptop. Read them in order the first time. If
 # you know spectrograms, chapter 2 can wait; if you came to check a claim, begin with chapter 5 and the
@@ -330,4 +330,4 @@ figures.players(
 #
 # </details>
 #
-# **Next:** [chapter 1](01_sounds_and_labels.ipynb) opens the datasets, and finds what bites in them.
+# **Next:** [chapter 1](01_sounds_and_labels.py) opens the datasets, and finds what bites in them.

@@ -597,4 +597,4 @@ display(Markdown(tables.markdown(left.to_dict("records"))))
 #
 # </details>
 #
-# **Next:** [chapter 2](02_three_ways_to_look.ipynb) builds the three pictures of a sound, from the waveform up.
+# **Next:** [chapter 2](02_three_ways_to_look.py) builds the three pictures of a sound, from the waveform up.

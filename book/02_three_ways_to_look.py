@@ -544,4 +544,4 @@ print(
 #
 # </details>
 #
-# **Next:** [chapter 3](03_branch_pretraining.ipynb) shows one of these pictures to a network.
+# **Next:** [chapter 3](03_branch_pretraining.py) shows one of these pictures to a network.

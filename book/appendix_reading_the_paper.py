@@ -229,7 +229,7 @@ display(
 # | "Each clip is 4 seconds at 44.1 kHz" | not so: resample, mix to mono, pad with silence | `sample_rate`, `duration` |
 # | Short clips: the *spectrograms* are padded with zeros | the waveform is padded (chapter 1 shows why) | `pad` |
 # | CQT: hop and number of bins | hop 512, 84 bins, twelve to the octave, from C1 | `cqt_bins`, `bins_per_octave`, `cqt_fmin` |
-# | Gammatone: how? | gammatone-weighted STFT magnitudes, 128 bands from 20 Hz; [chapter 2](02_three_ways_to_look.ipynb) holds them to the filter bank in time | |
+# | Gammatone: how? | gammatone-weighted STFT magnitudes, 128 bands from 20 Hz; [chapter 2](02_three_ways_to_look.py) holds them to the filter bank in time | |
 # | Range of the mel bands, window, scaling | 20 Hz to Nyquist; Hann; mean and deviation of the training clips alone | `fmin`, `fmax` |
 
 # %%
@@ -441,5 +441,5 @@ display(
 #
 # </details>
 #
-# **Next:** back to [the whole game](00_the_whole_game.ipynb), with another reading switched on; or to
-# [the tables](05_the_tables.ipynb), to see what became of ours.
+# **Next:** back to [the whole game](00_the_whole_game.py), with another reading switched on; or to
+# [the tables](05_the_tables.py), to see what became of ours.

@@ -70,7 +70,7 @@ def test_kernels_that_start_at_the_same_time_speak_through_sockets_of_their_own(
 
 
 def test_chapters_become_notebooks_that_papermill_can_fill(tmp_path):
-    paths = notebooks.write_notebooks(tmp_path)
+    paths = publish.write_notebooks(tmp_path)
     sources = sorted((ROOT / "book").glob("*.py"))
     assert [path.stem for path in paths] == [source.stem for source in sources]
     for name in batch.CHAPTERS.values():

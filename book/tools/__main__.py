@@ -18,7 +18,7 @@ def main() -> None:
 @main.command("notebooks")
 def write_notebooks() -> None:
     """Write every chapter as .ipynb into outputs/notebooks."""
-    for path in notebooks.write_notebooks(outputs_root() / "notebooks"):
+    for path in publish.write_notebooks(outputs_root() / "notebooks"):
         click.echo(path)
 
 

@@ -1,9 +1,11 @@
 """What readers see of the book: executed copies, pages, reference records, the README's table.
 
 The copies under ``outputs/executed/`` are written by `execute_copy` alone; readers see them on
-GitHub, and nbval compares with them.
+GitHub, and nbval compares with them. A chapter's source links to other sources, which JupyterLab
+opens; a notebook links to notebooks.
 """
 
+import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,12 +15,13 @@ from nbconvert import HTMLExporter
 
 from fusionkd_book import figures
 from fusionkd_lib import tables
-from fusionkd_lib.engine.notebooks import execute, read
+from fusionkd_lib.engine.notebooks import execute, read, sources
 from fusionkd_lib.errors import InputError
 from fusionkd_lib.records import COMPLETE, FILES, Record
 from fusionkd_lib.runs import find_records
 
 MAX_BYTES = 1_000_000
+LINK = re.compile(r"\]\((\w+)\.(py|md)\b")  # to another page of the book
 README_BEGINS, README_ENDS = "<!-- the table -->", "<!-- the end of the table -->"
 
 
@@ -43,13 +46,31 @@ def execute_copy(name: str, folder: Path, *, outputs: Path | None = None) -> Pat
     path = folder / f"{name}.ipynb"
     partial = path.with_suffix(".partial.ipynb")
     environment = {"FUSIONKD_OUTPUTS": str(outputs)} if outputs else {}
-    notebook = clean(execute(read(name), partial, environment=environment))
+    notebook = clean(execute(linked(read(name)), partial, environment=environment))
     partial.unlink()
     text = nbformat.writes(notebook)
     if len(text) > MAX_BYTES:
         raise InputError(f"{path}: {len(text):,d} bytes executed: show fewer figures and sounds")
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def linked(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Point the links of a chapter two folders down at notebooks, and at pages under ``book/``."""
+    to = {"py": r"](\1.ipynb", "md": r"](../../book/\1.md"}
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = LINK.sub(lambda link: link.expand(to[link[2]]), cell.source)
+    return notebook
+
+
+def write_notebooks(folder: Path) -> list[Path]:
+    """Write every chapter as ``.ipynb``, for papermill and other readers of notebooks."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{source.stem}.ipynb" for source in sources()]
+    for path in paths:
+        nbformat.write(linked(read(path.stem)), path)
+    return paths
 
 
 def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:

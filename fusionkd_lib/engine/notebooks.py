@@ -41,15 +41,6 @@ def read(name: str) -> nbformat.NotebookNode:
     return notebook
 
 
-def write_notebooks(folder: Path) -> list[Path]:
-    """Write every chapter as ``.ipynb``, for papermill and other readers of notebooks."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{source.stem}.ipynb" for source in sources()]
-    for path in paths:
-        nbformat.write(read(path.stem), path)
-    return paths
-
-
 def execute(
     notebook: nbformat.NotebookNode,
     path: Path,
