@@ -77,8 +77,8 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Drop what differs from one execution to the next and tells a reader nothing."""
     notebook.metadata = {"kernelspec": notebook.metadata["kernelspec"]}
     for cell in notebook.cells:
-        kept = {key: cell.metadata[key] for key in ("tags", "mystnb") if cell.metadata.get(key)}
-        cell.metadata = kept
+        keys = ("tags", "mystnb", "jupyter")  # the last folds a cell in JupyterLab
+        cell.metadata = {key: cell.metadata[key] for key in keys if cell.metadata.get(key)}
         if cell.cell_type == "code":
             cell.outputs = _one_stream(o for o in cell.outputs if o.get("name") != "stderr")
     return notebook
