@@ -91,7 +91,7 @@ for name in ("mobilenet_v2", "shufflenet_v2", "squeezenet1_1"):
 #
 # **Predict:** we shuffle the positions of both maps, each in an order of its own, so that nothing in one map stands
 # where it stood beside the other. What do the fused logits do, with section IV-C's average (`gap`) and with section
-# III-C's convolution (`conv`)? Does it matter that the map of a CQT has a row less?
+# III-C's convolution (`conv`)? Does it matter that the map of a CQT has one row fewer?
 
 
 # %% tags=["nbval-check-output"]
@@ -134,12 +134,12 @@ with torch.inference_mode():
 print("a classifier on pooled embeddings", tuple(embeddings.shape), "gives the same logits:", same)
 
 # %% [markdown]
-# This is the most useful thing that a close reading finds. The paper sets itself apart from late fusion, among it
-# a work ([28]) that concatenates activations of the fully connected layers; it fuses, it says,
-# *convolutional feature maps*. As section IV-C describes the fusion, it concatenates what enters the first fully
-# connected layer: one layer earlier than [28], and with no more knowledge of time and frequency. Nothing is fused
+# This is the most useful thing that a close reading finds. The paper sets itself apart from late fusion, and from
+# a work ([28]) that concatenates activations of fully connected layers: what it fuses, it says, are
+# *convolutional feature maps*. But as section IV-C describes the fusion, it concatenates what enters the first fully
+# connected layer, one layer earlier than [28] and with no more knowledge of time and frequency. Nothing is fused
 # frame by frame. What is left of the difference is that the fused classifier's gradient reaches the trunks without
-# passing through the branches' heads. Section III-C's convolution, before any average, would see which patterns
+# passing through the branches' heads. Section III-C's convolution, before any average, could see which patterns
 # of the two maps coincide; `fusion: conv` is that reading.
 #
 # **What does a convolution cost?** **Predict:** how many weights would a plain 3 x 3 convolution over the stack
@@ -158,9 +158,9 @@ display(
 )
 
 # %% [markdown]
-# **Born dead?** The stem ends in three channels and a ReLU. A channel whose draw of ten weights and a bias is
-# negative wherever its input is shows the trunk nothing, and since nothing passes, it never learns. **Predict:**
-# of a thousand draws, how many have such a channel?
+# **Born dead?** The stem ends in three channels and a ReLU. A channel whose ten weights and bias happen to give a
+# negative sum for every input shows the trunk nothing; and since no gradient comes back through the ReLU either, it
+# never learns. **Predict:** of a thousand draws, how many have such a channel?
 
 # %%
 deaths = []

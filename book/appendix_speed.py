@@ -235,7 +235,7 @@ for name, record in records.items():
     off, on = map(np.array, record["equal_results"]["best_validation_loss"].values())
     low, high = stats.ttest_ind(on, off, equal_var=False).confidence_interval(0.95)
     verdict = (
-        f"No change is seen, and none smaller than about {(high - low) / 2:.1f} could have been"
+        f"No change is seen, but one smaller than about {(high - low) / 2:.1f} could not be"
         if low < 0 < high
         else "The interval leaves out zero: **the shortcuts change what is learned**"
     )
