@@ -13,12 +13,12 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from fusionkd_book.publish import linked
+from fusionkd_book import publish
 from fusionkd_lib.engine import notebooks
 
 ROOT = Path(__file__).parents[1]
 BOOK, EXECUTED = ROOT / "book", ROOT / "outputs" / "executed"
-SOURCES = [path.name for path in notebooks.sources()]
+SOURCES = [f"{name}.py" for name in publish.chapters()]
 COPIES = sorted(path.name for path in EXECUTED.glob("*.ipynb"))
 PAGES = sorted({*ROOT.glob("*.md"), *ROOT.glob("[a-z]*/**/*.md")})
 OUTSIDE = re.compile(r"[a-z]+:")  # https:, mailto:, data:
@@ -107,15 +107,17 @@ def test_every_chapter_of_the_guide_is_a_click_away_from_the_first():
     assert {name for name in SOURCES if name[0].isdigit()} <= linked_to
 
 
-def test_links_to_chapters_and_pages_are_turned_and_others_are_kept():
+def test_links_to_chapters_and_pages_are_turned_and_others_are_kept(monkeypatch):
     text = "[a](05_the_tables.py) [b](05_the_tables.py#recap) [c](appendix_many_runs.md) [d](x.csv)"
-    cell, code = nbformat.v4.new_markdown_cell(text), nbformat.v4.new_code_cell("x[0](y.py)")
-    turned = linked(nbformat.v4.new_notebook(cells=[cell, code]))
-    assert links_in(turned.cells[0].source) == [
+    cells = nbformat.v4.new_markdown_cell(text), nbformat.v4.new_code_cell("x[0](y.py)")
+    notebook = nbformat.v4.new_notebook(cells=list(cells))
+    monkeypatch.setattr(notebooks, "read", lambda name: notebook)
+    turned, code = publish.read("chapter").cells
+    assert links_in(turned.source) == [
         *("05_the_tables.ipynb", "05_the_tables.ipynb#recap"),
         *("../../book/appendix_many_runs.md", "x.csv"),
     ]
-    assert turned.cells[1].source == "x[0](y.py)"
+    assert code.source == "x[0](y.py)"
 
 
 # What JupyterLab itself makes of the settings that a command's environment gives it.

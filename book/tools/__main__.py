@@ -6,7 +6,6 @@ import click
 
 from fusionkd_book import publish
 from fusionkd_lib.cli import Commands
-from fusionkd_lib.engine import notebooks
 from fusionkd_lib.runs import outputs_root, project_root
 
 
@@ -26,7 +25,7 @@ def write_notebooks() -> None:
 @click.argument("names", nargs=-1)
 def executed(names: tuple[str, ...]) -> None:
     """Execute every chapter, or those NAMED, and keep the copies that are committed."""
-    for name in names or [source.stem for source in notebooks.sources()]:
+    for name in names or publish.chapters():
         # In an outputs folder of its own: a copy shows no run that a reader's clone lacks.
         with TemporaryDirectory() as outputs:
             folder = project_root() / "outputs" / "executed"

@@ -15,14 +15,28 @@ from nbconvert import HTMLExporter
 
 from fusionkd_book import figures
 from fusionkd_lib import tables
-from fusionkd_lib.engine.notebooks import execute, read, sources
+from fusionkd_lib.engine import notebooks
+from fusionkd_lib.engine.notebooks import execute
 from fusionkd_lib.errors import InputError
 from fusionkd_lib.records import COMPLETE, FILES, Record
-from fusionkd_lib.runs import find_records
+from fusionkd_lib.runs import find_records, project_root
 
 MAX_BYTES = 1_000_000
-LINK = re.compile(r"\]\((\w+)\.(py|md)\b")  # to another page of the book
 README_BEGINS, README_ENDS = "<!-- the table -->", "<!-- the end of the table -->"
+
+
+def chapters() -> list[str]:
+    """Return the names of the chapters, in the order of the book."""
+    return sorted(source.stem for source in (project_root() / "book").glob("*.py"))
+
+
+def write_notebooks(folder: Path) -> list[Path]:
+    """Write every chapter as ``.ipynb``, for papermill and other readers of notebooks."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{name}.ipynb" for name in chapters()]
+    for path in paths:
+        nbformat.write(read(path.stem), path)
+    return paths
 
 
 def execute_copy(name: str, folder: Path, *, outputs: Path | None = None) -> Path:
@@ -46,7 +60,7 @@ def execute_copy(name: str, folder: Path, *, outputs: Path | None = None) -> Pat
     path = folder / f"{name}.ipynb"
     partial = path.with_suffix(".partial.ipynb")
     environment = {"FUSIONKD_OUTPUTS": str(outputs)} if outputs else {}
-    notebook = clean(execute(linked(read(name)), partial, environment=environment))
+    notebook = clean(execute(read(name), partial, environment=environment))
     partial.unlink()
     text = nbformat.writes(notebook)
     if len(text) > MAX_BYTES:
@@ -55,22 +69,16 @@ def execute_copy(name: str, folder: Path, *, outputs: Path | None = None) -> Pat
     return path
 
 
-def linked(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Point the links of a chapter two folders down at notebooks, and at pages under ``book/``."""
-    to = {"py": r"](\1.ipynb", "md": r"](../../book/\1.md"}
+LINK = re.compile(r"\]\((\w+)\.(py|md)\b")  # to another page of the book
+
+
+def read(name: str) -> nbformat.NotebookNode:
+    """Return a chapter as a notebook two folders down, whose links lead to the others there."""
+    notebook, to = notebooks.read(name), {"py": r"](\1.ipynb", "md": r"](../../book/\1.md"}
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = LINK.sub(lambda link: link.expand(to[link[2]]), cell.source)
     return notebook
-
-
-def write_notebooks(folder: Path) -> list[Path]:
-    """Write every chapter as ``.ipynb``, for papermill and other readers of notebooks."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{source.stem}.ipynb" for source in sources()]
-    for path in paths:
-        nbformat.write(linked(read(path.stem)), path)
-    return paths
 
 
 def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:

@@ -28,11 +28,6 @@ from fusionkd_lib.runs import project_root
 logging.getLogger("papermill").setLevel(logging.ERROR)
 
 
-def sources() -> list[Path]:
-    """Return the chapters, in the order of the book."""
-    return sorted((project_root() / "book").glob("*.py"))
-
-
 def read(name: str) -> nbformat.NotebookNode:
     """Return a chapter as a notebook, its cells named by their place."""
     notebook = jupytext.read(project_root() / "book" / f"{name}.py")
