@@ -3,6 +3,8 @@ BIN := .venv/bin
 READY := .venv/.ready
 # A module or a chapter stays in one process, with what it trained for all of its tests.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=2 --dist=loadscope --no-loadscope-reorder
+# A double-click on a chapter opens a notebook, and no news pop up.
+LAB := JUPYTER_CONFIG_PATH="$(CURDIR)/book/tools/lab$${JUPYTER_CONFIG_PATH:+:$$JUPYTER_CONFIG_PATH}"
 NBVAL := $(PYTEST) -p no:cacheprovider --nbval-lax --nbval-current-env --nbval-cell-timeout=300
 
 .DEFAULT_GOAL := help
@@ -22,7 +24,7 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 lab: $(READY) ## open the book in JupyterLab
-	$(BIN)/jupyter lab book
+	$(LAB) $(BIN)/jupyter lab book --LabApp.default_url=/lab/tree/00_the_whole_game.py
 
 book: $(READY) ## train all pairs on the embedded data and render Tables I to III
 	$(BIN)/fusionkd run params/quick/*.yaml

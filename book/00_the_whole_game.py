@@ -29,14 +29,14 @@
 # **You will learn** the paper's idea, its five steps, the shape of its evidence, and where in this
 # book each piece is taken apart.
 #
-# **You need** about half a minute on a laptop; no download, no GPU. The clips are *urban synth*:
+# **You need** about half a minute on a laptop, no download and no GPU. The clips are *urban synth*:
 # UrbanSound8K's ten classes, made on the spot from small physical models.
 
 # %% [markdown]
 # ## Parameters
 #
 # Everything that decides a run stands in one place. The values below are far smaller than the
-# paper's: half the frequency bins, a network of a quarter of its width, a handful of epochs where the
+# paper's: half the frequency bins, a network of a quarter of the width, a handful of epochs where the
 # paper has a hundred.
 
 # %% tags=["parameters"]
@@ -118,7 +118,7 @@ figures.players(
 # uses three:
 #
 # - **log-mel** spaces its bands as the ear judges pitch;
-# - **CQT** (constant-Q transform) gives each semitone of the piano a band of its own;
+# - **CQT** (constant-Q transform) gives each semitone a band of its own;
 # - **gammatone** imitates the filters of the inner ear.
 
 # %% tags=["nbval-check-output"]
@@ -149,7 +149,7 @@ for ax in axes.flat:
 # pictures show different things, networks that look at different pictures should make different
 # mistakes, and a committee of them should make fewer. That is the hope the paper rests on.
 #
-# ## Step 3 to 5: the framework
+# ## Steps 3 to 5: the framework
 #
 # Here is the whole machine, drawn around one of the clips above.
 
@@ -162,13 +162,15 @@ ax = figures.framework(
 # Each branch is first trained alone, from the labels.
 #
 # **Step 4, fuse.** Inside each branch, just before its head, is a **feature map** $M_j$: what the
-# network has seen, and not yet what it concludes. The maps are pooled to one size, stacked, and given
-# to a third head. This *fused classifier* sees with all eyes at once. The committee is formed from
-# half-finished thoughts rather than from finished votes: hence *intermediate* feature fusion.
+# network has seen, and not yet what it concludes. The maps are pooled to one size, stacked, averaged over
+# frequency and time, and given to a third head. This *fused classifier* knows what all the branches have
+# seen. The committee is formed from half-finished thoughts rather than from finished votes: hence
+# *intermediate* feature fusion.
 #
-# **Step 5, distil.** All parts train on together. Besides the labels, each branch now also tries to
-# give the fused classifier's own logits, its unrounded opinion of every class. That is **knowledge
-# distillation**. Afterwards the drawing can be cut along the dashed arrows, and each branch used alone.
+# **Step 5, distil.** All parts go on training together. Each branch still learns from the labels, and now it
+# also tries to reproduce the fused classifier's logits: its opinion of every class, before that is turned into
+# probabilities. That is **knowledge distillation**. Afterwards the drawing can be cut along the dashed arrows,
+# and each branch used alone.
 #
 # ## Run it
 #
@@ -186,17 +188,17 @@ run = experiment.train_fusion(params)
 # ## The five rows
 #
 # The paper's whole evidence is three tables of this shape, one for each pair of representations. Here
-# is ours for its first pair, the paper's figures beside it.
+# is ours for its first pair, with the paper's numbers beside it.
 
 # %%
 table = tables.collect([run, *branches.values()])[0]
 display(Markdown(table.to_markdown()))
 
-# %% mystnb={"image": {"alt": "Accuracy of the five classifiers with 95 percent intervals, chance, and the paper's figures"}}
+# %% mystnb={"image": {"alt": "Accuracy of the five classifiers with 95 percent intervals, chance, and the paper's numbers"}}
 ax = figures.table_figure(table)
 # %% [markdown]
-# Do not compare the two columns: other sounds, a network of a fraction of the size, a fraction of the
-# epochs. Compare the rows with each other, and with the width of their intervals.
+# Do not compare the two columns: ours has other sounds, a network of a fraction of the size and a fraction of
+# the epochs. Compare the rows with each other, and their differences with the width of the intervals.
 
 # %%
 ours = {row.classifier: row.ours for row in table.rows}
@@ -213,9 +215,10 @@ display(
 )
 
 # %% [markdown]
-# If your branches gained, be glad, and stay suspicious. Two things were different for a branch after
-# the joint phase: it had a teacher, *and it had trained longer*. This table cannot tell you which of
-# the two helped. Neither can the paper's, which has the same five rows. Chapter 6 takes them apart.
+# Whichever way your branches went, be suspicious. Three things were different for a branch in the joint
+# phase: it had a teacher, the fused classifier's own loss reached into its trunk, *and it trained longer*. This
+# table cannot tell you which of them made the difference. Neither can the paper's, which have the same five
+# rows. Chapter 6 (to come) takes the three apart.
 #
 # ## What goes on the lamp post
 #
@@ -237,8 +240,8 @@ for what, network in (("branch alone", alone), ("branch (KD)", taught), ("fused"
 # %% mystnb={"image": {"alt": "Probabilities of the ten classes for one test clip, from the branch alone, the branch after distillation and the fused classifier"}}
 first = params.representations[0]
 own, truth = branches[first].scores[first], run.test.targets
-wrong, right = (own.argmax(1) != truth, run.scores["fused"].argmax(1) == truth)
-example = int((wrong & right).argmax())
+alone_right, fused_right = own.argmax(1) == truth, run.scores["fused"].argmax(1) == truth
+example = int((fused_right & ~alone_right).argmax())
 figure, ax = figures.plt.subplots(figsize=(9, 3))
 for offset, (name, values, colour) in enumerate(
     [
@@ -265,34 +268,42 @@ figures.players(
     sample_rate=params.sample_rate,
 )
 
+# %%
+kinds = (fused_right & ~alone_right).sum(), (alone_right & ~fused_right).sum()
+display(
+    Markdown(
+        f"The fused classifier gets {kinds[0]} test clips right that the branch alone gets wrong (shown is the first "
+        f"{'of them' if kinds[0] else 'test clip'}); there are {kinds[1]} of the opposite kind."
+    )
+)
+
 # %% [markdown]
-# This clip was picked because the branch alone got it wrong and the fused classifier right; there are
-# clips of the opposite kind too. What travels in distillation is not only which bar is the highest,
-# but the heights of all the others: what else the sound could have been.
+# What travels in distillation is not only which bar is the highest, but the heights of all the others: what
+# else the sound could have been.
 #
 # ## A guide through the book
 #
 # | Chapter | The question it answers |
 # |---|---|
-# | [1 · Sounds and labels](01_sounds_and_labels.ipynb) | What is in the two datasets, what does it sound like, and where does it bite? |
-# | [2 · Three ways to look](02_three_ways_to_look.ipynb) | How does a waveform become a log-mel, CQT or gammatone picture, and what does each show and hide? |
-# | [3 · One representation, one network](03_branch_pretraining.ipynb) | What is a branch, and how is it trained? |
-# | [4 · Fusion and distillation](04_fusion_and_distillation.ipynb) | How are maps fused, what do Eq. 2 to 4 ask for, and what did each branch gain? |
-# | [5 · The tables](05_the_tables.ipynb) | How do the paper's three tables look when they are run again? |
+# | [1 · Sounds and labels](01_sounds_and_labels.py) | What is in the two datasets, what does it sound like, and where are the traps? |
+# | [2 · Three ways to look](02_three_ways_to_look.py) | How does a waveform become a log-mel, CQT or gammatone picture, and what does each show and hide? |
+# | [3 · One representation, one network](03_branch_pretraining.py) | What is a branch, and how is it trained? |
+# | [4 · Fusion and distillation](04_fusion_and_distillation.py) | How are maps fused, what do Eq. 2 to 4 ask for, and what did each branch gain? |
+# | [5 · The tables](05_the_tables.py) | How do the paper's three tables look when they are run again? |
 # | 6 · What really helps (to come) | Is it the teacher, the longer training, or the company? |
-# | 7 · From branch to device (to come) | How small, how fast, and how does one tag one's own recording? |
+# | 7 · From branch to device (to come) | How small, how fast, and how do you tag a recording of your own? |
 # | 8 · Your own data (to come) | How do you get from a folder of sounds to a table? |
-# | [Appendix · Reading the paper closely](appendix_reading_the_paper.ipynb) | What does the paper leave open, how do we read it, and do its tables say what its text says? |
+# | [Appendix · Reading the paper closely](appendix_reading_the_paper.py) | What does the paper leave open, how do we read it, and do its tables say what its text says? |
 #
-# Chapters 0 to 4 run in about half a minute each on a laptop. Read them in order the first time. If
-# you know spectrograms, chapter 2 can wait; if you came to check a claim, begin with chapter 5 and the
+# Chapters 0 to 4 run in a minute or less each on a laptop. Read them in order the first time. If you
+# know spectrograms, chapter 2 can wait; if you came to check a claim, begin with chapter 5 and the
 # appendix.
 #
 # ## Recap
 #
 # - A clip is shown as several spectrograms; each has a branch, a network of its own.
 # - The branches' feature maps, not their votes, are fused into one classifier.
-# - The fused classifier's logits are distilled into the branches while all train on together.
+# - The fused classifier's logits are distilled into the branches while all of them go on training.
 # - What is used in the end is a single branch: as small as before and, that is the claim, better.
 # - Five rows make a table; an interval and a fair control make it evidence.
 #
@@ -304,12 +315,12 @@ figures.players(
 #
 # The seed draws the networks' first weights and the order of the training clips, and nothing else: the
 # sounds and the folds are the same. At this size a gain may well change its sign from seed to seed. A
-# method whose effect is smaller than that of its seed needs several seeds before it can be judged; the
-# paper reports one figure for each row and does not mention seeds.
+# method whose effect is smaller than that of the seed needs several seeds before it can be judged; the
+# paper reports one number per row and does not mention seeds.
 #
 # </details>
 #
-# **2.** Swap the pair for `["logmel", "cqt"]`. Which of the paper's tables do you see beside your own
+# **2.** Change the pair to `["logmel", "cqt"]`. Which of the paper's tables do you see beside your own
 # now, and which branch is the weaker one there?
 #
 # <details><summary>Solution</summary>
@@ -324,10 +335,12 @@ figures.players(
 #
 # <details><summary>Hint</summary>
 #
-# A probability has already forgotten *why*. A head over both maps can learn that a certain texture in
-# one picture matters only where a certain line is in the other. Whether it does learn this is a
-# question for an experiment: the average costs nothing, and chapter 6 has it as a control.
+# A probability has already forgotten *why*. A head over both maps can learn that a certain texture in one
+# picture means something else when there are certain lines in the other. (When, and not *where*: each map is
+# averaged over frequency and time before anything sees both, as
+# [the appendix](appendix_reading_the_paper.py) shows.) Whether it does learn this is a question for an
+# experiment: averaging the probabilities costs nothing, and chapter 6 will have it as a control.
 #
 # </details>
 #
-# **Next:** [chapter 1](01_sounds_and_labels.ipynb) opens the datasets, and finds what bites in them.
+# **Next:** [chapter 1](01_sounds_and_labels.py) opens the datasets, and finds the traps in them.

@@ -14,13 +14,13 @@
 # # 2 · Three ways to look at a sound
 #
 # The paper feeds its networks pictures of sound: log-mel, CQT, gammatone. Its hope is that they show
-# different things. In this chapter we build all three from the waveform, a few lines each, check them
+# different things. In this chapter we build all three from the waveform, in a few lines each, check them
 # against the library, and then measure what each of them can see and what it cannot.
 #
 # **You will learn** what a spectrogram is made of, why no picture can be sharp in time and in frequency
 # at once, how the three divide that trade-off differently, and what "absolute dB" is good for.
 #
-# **You need** about half a minute; no download. A little Fourier: that any stretch of sound is a sum of
+# **You need** about half a minute, no download, and a little Fourier: that any stretch of sound is a sum of
 # sines, and that the FFT finds them.
 
 # %% tags=["parameters"]
@@ -41,7 +41,7 @@ import torch
 from IPython.display import Markdown, display
 
 from fusionkd_book import figures
-from fusionkd_lib import experiment
+from fusionkd_lib import experiment, tables
 from fusionkd_lib.representations import build
 
 plt = figures.plt
@@ -118,16 +118,16 @@ axes[0].set(ylabel="frequency (Hz)")
 
 # %% [markdown]
 # The short window hears two clicks, and one tone that beats. The long one hears two tones, and one long
-# click with ripples in it. None answers both, and none can: a window of $\Delta t$ seconds cannot tell frequencies apart that differ
-# by less than about $1 / \Delta t$. An STFT makes one choice for all frequencies. The paper's window has
-# 1,024 samples whatever the pitch. What the three representations do differently is how they share this
-# one budget out over frequency.
+# click with ripples in it. None answers both well, and none can: a window of $\Delta t$ seconds cannot tell two
+# frequencies apart that differ by less than about $1 / \Delta t$. An STFT makes one choice for all frequencies: the
+# paper's window has 1,024 samples whatever the pitch. The three representations differ in how they share out
+# this one budget over frequency.
 #
 # ## Log-mel
 #
-# We hear 100 Hz and 200 Hz as far apart as 2,000 and 4,000. The **mel scale** bends frequency the way we
-# hear it: straight up to 1 kHz, logarithmic above. Put triangles at equal steps of mel, each of unit area,
-# and add up the STFT's power under each.
+# Equal steps in Hz do not sound equal: 100 Hz more is a leap at 200 Hz and hardly heard at 8 kHz. The **mel
+# scale** bends frequency until steps sound equal to most listeners: straight up to 1 kHz, logarithmic above. Put
+# triangles at equal steps of mel, each of unit area, and add up the STFT's power under each.
 
 
 # %% tags=["nbval-check-output"]
@@ -148,12 +148,22 @@ triangles = np.maximum(0, np.minimum((bins - low) / (peak - low), (high - bins) 
 triangles *= 2 / (high - low)  # unit area
 agrees(decibels(triangles @ stft_power(siren)), "logmel")
 
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
+octaves = {hertz: float(to_mel(2 * hertz) - to_mel(hertz)) for hertz in (100, 2000)}
+told = " and ".join(f"{x:.1f} mel from {f:,d} to {2 * f:,d} Hz" for f, x in octaves.items())
+display(
+    Markdown(
+        f"An octave is not the same step everywhere: it is {told}, so that the upper one gets "
+        f"{octaves[2000] / octaves[100]:.1f} times as many bands. Above 1 kHz every octave gets the same number."
+    )
+)
+
 # %% [markdown]
 # ## Gammatone
 #
 # A place in the inner ear, tapped once, rings: the sound swells, then dies, $t^3 e^{-bt} \cos(2 \pi f t)$.
 # The higher its pitch $f$, the wider its band and the faster it dies: $b = 2 \pi \cdot 1.019 \cdot (24.7 +
-# f / 9.26)$. Slaney built a digital filter that rings like this from one pair of poles, four times over,
+# f / 9.26)$. Slaney built a digital filter that rings like this from one pair of poles, used four times,
 # and four zeros.
 
 
@@ -185,7 +195,7 @@ gains = gammatone_gain(bins, centres) / gammatone_gain(centres, centres)  # 1 at
 agrees(decibels((gains / n_fft @ np.sqrt(stft_power(siren))) ** 2), "gammatone")
 
 # %% [markdown]
-# We did not filter anything: the gains *weight the STFT's magnitudes*. That is quick, near enough, and it
+# We did not filter anything: the gains *weight the STFT's magnitudes*. That is quick and near enough, but it
 # has a price that we shall measure: the window of the STFT comes with it. To filter is to run the four
 # sections over the sound, sample by sample, and to average the power of what comes out over each frame:
 
@@ -218,14 +228,15 @@ print(f"a tone of {pitch:,.0f} Hz: weighted {weighted:.1f} dB, filtered {filtere
 
 # %% [markdown]
 # The filter passes a tone at its centre whole: half its squared amplitude, 0.125, is -9 dB. The weighted sum
-# finds half of that, because a Hann window halves a tone. The library takes the quick way for every clip, and its
-# tests hold it against these lines.
+# comes to about half of that, because half of the tone's *amplitude* lies at negative frequencies, which the FFT
+# of a real sound leaves out. The library takes the quick way for every clip, and its tests compare it with these
+# lines.
 #
 # ## CQT
 #
-# The constant-Q transform takes the piano seriously: twelve bins to an octave, and for each bin its own
-# window, as long as it takes to hear the same number $Q$ of cycles. Low notes get long windows, high notes
-# short ones. No FFT is needed to say it, only a correlation with one faded wave for each bin:
+# The constant-Q transform takes music seriously: twelve bins per octave, and a window of its own for each bin,
+# as long as it takes to hear the same number $Q$ of cycles. Low notes get long windows, high notes short ones.
+# No FFT is needed to write it down, only a correlation with one faded wave per bin:
 
 
 # %% tags=["nbval-check-output"]
@@ -246,7 +257,7 @@ cycles = 1 / np.tanh(np.log(2) / params.bins_per_octave)
 frequencies = params.cqt_fmin * 2 ** (np.arange(params.cqt_bins) / params.bins_per_octave)
 agrees(decibels(cqt_power(siren, frequencies, cycles)), "cqt")
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 windows = 1000 * cycles / frequencies[[0, -1]]
 display(
     Markdown(
@@ -257,7 +268,7 @@ display(
 )
 
 # %% [markdown]
-# Three pictures of the siren, each of which you could now write down from memory. The frequency axes
+# Here are three pictures of the siren, and you have seen every line of code behind them. The frequency axes
 # differ: each representation spends its rows in its own way.
 
 # %% mystnb={"image": {"alt": "Log-mel, CQT and gammatone spectrograms of the synthesised siren"}}
@@ -272,13 +283,13 @@ for ax, (name, module) in zip(axes, modules.items(), strict=True):
         title=figures.label(name),
     )
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 ends = ", ".join(
     f"{figures.label(name)} at {module.frequencies[-1]:,.0f} Hz" for name, module in modules.items()
 )
 display(
     Markdown(
-        f"The top rows: {ends}. What is above 4 kHz, the CQT with 84 bins from C1 does not show."
+        f"The top rows: {ends}. What lies above the last of its {params.cqt_bins} bins, the CQT does not show."
     )
 )
 
@@ -286,8 +297,8 @@ display(
 # ## What each of them resolves
 #
 # Formulas promise; we measure. To see how wide a row is in **frequency**, play it hundreds of pure tones
-# and note how loud each comes out. To see how wide it is in **time**, play it one click and note how long
-# it answers. Width is area over height: the width of the rectangle that holds as much.
+# and note how loudly each comes out. To see how wide it is in **time**, play it one click and note how long
+# it answers. Width is area divided by height: the width of a rectangle with the same area.
 #
 # **Predict:** which of the three is narrowest at 100 Hz, and which at 3 kHz? Where is the gammatone wider
 # than its own formula?
@@ -333,7 +344,7 @@ axes[1].set(xlabel="frequency (Hz)", ylabel="duration (ms)", title="how long a r
 axes[0].legend(frameon=False)
 figures.sns.despine()
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 at = {
     (name, hertz): (np.interp(hertz, centre, bandwidth), 1000 * np.interp(hertz, centre, duration))
     for name, (centre, bandwidth, duration) in measured.items()
@@ -347,20 +358,20 @@ told = [
 display(Markdown(f"At 100 Hz: {'; '.join(told[:3])}. At 3 kHz: {'; '.join(told[3:])}."))
 
 # %% [markdown]
-# The left panel is the choice of bands, the right one the bill. At the bottom the CQT separates what the
-# others blur, and pays for it by smearing time. At the top it is the quickest, and
-# log-mel and gammatone share a horizontal line in time: the window they both stand on. The same window
-# keeps them from getting narrower at the bottom than its own width in frequency.
+# The left panel shows the choice of bands, the right one what it costs. At the bottom the CQT separates what
+# the others blur, and pays for it by smearing time. At the top it is the quickest. Log-mel and gammatone share a
+# horizontal line in time: the window on which both are built. That window also keeps them from
+# getting narrower at the bottom than its own width in frequency.
 #
-# So two of the paper's three representations are **weighted sums of one STFT**. They differ in how they
-# add up, not in what they have heard. Keep that in mind when chapter 5 compares pairs.
+# So two of the three representations, as we build them, are **weighted sums of one STFT**. They differ in how
+# they add up, not in what they have heard. Keep that in mind when chapter 5 compares pairs.
 #
 # ## A blind spot
 #
 # The top CQT windows are shorter than the hop from one frame to the next. What falls between two of them
 # is not heard at all. We move a click through one hop and look at the loudest answer above 2 kHz.
 
-# %% mystnb={"image": {"alt": "Level of a click above 2 kHz against its position between two frames: nearly constant for log-mel and gammatone, falling into a deep hole for the CQT"}}
+# %% mystnb={"image": {"alt": "Level of a click above 2 kHz against its position between two frames, for the three representations: it falls a little for log-mel and gammatone and into a deep hole for the CQT"}}
 offsets = np.linspace(0, hop_length, 33).astype(int)
 click = torch.zeros(len(offsets), rate)
 click[
@@ -383,7 +394,7 @@ ax.set(xlabel="position of the click after a frame's centre (ms)", ylabel="dB", 
 ax.legend(frameon=False)
 figures.sns.despine()
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 display(
     Markdown(
         "The click loses "
@@ -394,12 +405,12 @@ display(
 
 # %% [markdown]
 # A gun shot has an echo, which fills the hole; a single dry tick may vanish. The paper does not give the
-# CQT's hop. At 44.1 kHz our 512 samples are a smaller step, and the top bins still fall short of it.
+# CQT's hop. At 44.1 kHz our 512 samples are a shorter time, and the top windows are still shorter.
 #
 # ## Listen, see, predict, reveal
 #
-# Four clips of urban synth. **Listen** to A to D and name them; then look at their three pictures and
-# find, for each, the representation that shows best what you heard.
+# Here are four clips of urban synth. **Listen** to A to D and name them; then look at the three pictures of
+# each, and decide which representation best shows what you heard.
 
 # %%
 mystery = [
@@ -425,18 +436,18 @@ for row, (name, module) in zip(axes, modules.items(), strict=True):
         ax.label_outer()
 
 # %%
-answers = "; ".join(
+names = "; ".join(
     f"{letter} is *{clips.classes[targets[i]].replace('_', ' ')}*"
     for letter, i in zip("ABCD", mystery, strict=True)
 )
-display(Markdown(f"<details><summary>Reveal</summary>\n\n{answers}.\n\n</details>"))
+display(Markdown(f"<details><summary>Reveal</summary>\n\n{names}.\n\n</details>"))
 
 # %% [markdown]
 # ## Class by class
 #
-# Your eyes are one judge. Here is a duller one: chapter 1's support vectors on the mean, the deviation and
-# the mean change of every row, in the dataset's own folds. **Predict:** for which classes will the CQT do
-# better than log-mel, for which worse?
+# Your eyes are one judge. Here is a duller one: chapter 1's support vector machine on the mean, the deviation
+# and the mean change of every row, in the dataset's own folds. **Predict:** for which classes will the CQT do
+# better than log-mel, and for which worse?
 
 # %%
 from sklearn.model_selection import PredefinedSplit, cross_val_predict
@@ -444,15 +455,18 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-right = {}
-for name, values in prepared.data.spectrograms.items():
-    change = np.abs(np.diff(values, axis=2)).mean(axis=2)
-    described = np.concatenate([values.mean(axis=2), values.std(axis=2), change], axis=1)
+folds = PredefinedSplit(clips.table["fold"])
+
+
+def judged(spectrograms):  # (clips, F, T) → the class that each clip is given, (clips,)
+    change = np.abs(np.diff(spectrograms, axis=2)).mean(axis=2)
+    described = [spectrograms.mean(axis=2), spectrograms.std(axis=2), change]
     judge = make_pipeline(StandardScaler(), SVC(C=10))
-    right[name] = (
-        cross_val_predict(judge, described, targets, cv=PredefinedSplit(clips.table["fold"]))
-        == targets
-    )
+    return cross_val_predict(judge, np.concatenate(described, axis=1), targets, cv=folds)
+
+
+answers = {name: judged(values) for name, values in prepared.data.spectrograms.items()}
+right = {name: answer == targets for name, answer in answers.items()}
 
 # %% mystnb={"image": {"alt": "Recall of each class with each of the three representations"}}
 recall = {
@@ -461,26 +475,91 @@ recall = {
 }
 ax = figures.class_scores(recall, clips.classes, ylabel="recall")
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 share = {name: 100 * hits.mean() for name, hits in right.items()}
 some = 100 * np.any(list(right.values()), axis=0).mean()
 display(
     Markdown(
         "Right: "
         + ", ".join(f"{figures.label(name)} {x:.0f} %" for name, x in share.items())
-        + f". At least one of the three: **{some:.0f} %**, an upper bound for whoever always knows whom to believe."
+        + f". At least one of the three: **{some:.0f} %**, which a committee would reach if it always knew whom to believe."
     )
 )
 
 # %% [markdown]
-# The gap between the best one and *at least one* is what the paper calls complementary information. It is
-# there. How much of it a fusion can harvest is another matter: the committee is not told who is right.
+# The gap between the best one and *at least one* looks like what the paper calls complementary information.
+# But any classifiers that make mistakes, and not all the same ones, leave such a gap. To learn whether the
+# *representations* have anything to do with it, we need a **control**: three judges that share a single
+# representation. We deal the rows of log-mel at random into three thirds and give one to each judge, five times
+# over, so that no single deal decides.
+#
+# **Predict:** the thirds are pieces of one and the same picture. How much less often will they disagree than
+# the three representations do?
+
+
+# %%
+def committee(members):
+    """Return what three answers (clips,) are worth, each value in percent of the clips."""
+    members = np.stack(members)
+    hits = members == targets
+    vote = [np.bincount(given, minlength=len(clips.classes)).argmax() for given in members.T]
+    return {
+        "A member alone": hits.mean(),
+        "Two disagree": np.mean([members[i] != members[i - 1] for i in range(3)]),
+        "At least one right": hits.any(axis=0).mean(),
+        "Gap to the best": hits.any(axis=0).mean() - hits.mean(axis=1).max(),
+        "Majority right": np.mean(vote == targets),
+    }
+
+
+logmel = prepared.data.spectrograms["logmel"]
+deals = [np.random.default_rng(seed).permutation(logmel.shape[1]) for seed in range(5)]
+worth = {"the three representations": committee(list(answers.values()))}
+for number, deal in enumerate(deals, 1):
+    thirds = [judged(logmel[:, deal[k::3]]) for k in range(3)]
+    worth[f"thirds of log-mel, deal {number}"] = committee(thirds)
+
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
+rows = [
+    {"% of the clips": name} | {key: f"{100 * x:.0f}" for key, x in values.items()}
+    for name, values in worth.items()
+]
+display(Markdown(tables.markdown(rows)))
+three, *others = worth.values()
+for key, what in (("Two disagree", "disagreement"), ("Gap to the best", "gap")):
+    low, high = (100 * bound(other[key] for other in others) for bound in (min, max))
+    value = 100 * three[key]
+    if value > high:
+        told = "larger than in all five deals: the representations add to it"
+    elif value < low:
+        told = "smaller than in all five deals: the representations add nothing to it"
+    else:
+        told = "no more than pieces of one picture bring about"
+    display(
+        Markdown(
+            f"- The {what}: {value:.1f} % with three representations, {low:.1f} to {high:.1f} % with thirds of one; {told}."
+        )
+    )
+gain = 100 * (three["Majority right"] - max(hits.mean() for hits in right.values()))
+whole = [100 * (other["Majority right"] - right["logmel"].mean()) for other in others]
+display(
+    Markdown(
+        f"- A plain majority vote: {gain:+.1f} points for the three representations, against the best of them; "
+        f"{min(whole):+.1f} to {max(whole):+.1f} for the thirds, against the whole of log-mel."
+    )
+)
+
+# %% [markdown]
+# Disagreement is cheap, then: it takes no second representation to get it, and that two networks disagree is no
+# evidence that they complement each other. Nor is the gap to be had for the asking: nobody tells the committee
+# which member is right. Whether a fusion of two representations beats a fusion of two networks
+# on *one* is the question to ask, and the paper does not ask it; chapter 6 (to come) will.
 #
 # ## Absolute decibels
 #
 # Power spans many powers of ten, so we take logarithms: `10 log10`, floored at -100 dB. And that is *all* we
-# do. Many recipes refer the decibels to the loudest point and clip what is far below it. Then a quiet clip
-# and a loud one look alike, and if "the loudest point" is a batch's, a clip depends on its neighbours.
+# do. Many recipes measure decibels from the loudest point and cut off what is far below it. Then a quiet clip
+# and a loud one look alike, and if "the loudest point" is that of a batch, a clip depends on its neighbours.
 
 # %% tags=["nbval-check-output"]
 module, sound = modules["logmel"], torch.from_numpy(siren)
@@ -499,15 +578,17 @@ print(
 
 # %% [markdown]
 # Loudness is information: engines are near, air conditioners hum from far away. A network that is better
-# off without it can learn to ignore it; one that was never given it cannot ask for it back.
+# off without it can learn to ignore it; a network that never gets it cannot ask for it back.
 #
 # ## Recap
 #
 # - Frames, window, FFT: the STFT. Its window is one choice of time against frequency, for all frequencies.
 # - Log-mel and gammatone add up one STFT under triangles and under the ear's filters; the CQT has a window
 #   for each bin, long at the bottom, short at the top.
-# - All three come on one time axis, (B, 1, F, T), so that maps can be fused frame by frame.
-# - They err on different clips, which is the room that fusion has.
+# - All three come on one time axis, (B, 1, F, T): a frame is the same moment in each. (The fusion of the paper's
+#   section IV-C makes no use of that, since it averages over time; a fusion that convolves first would.)
+# - Classifiers that look at different pictures make different mistakes. So do classifiers that look at pieces
+#   of one: a committee needs a control before its members may be called complementary.
 #
 # ## Exercises
 #
@@ -515,10 +596,10 @@ print(
 #
 # <details><summary>Solution</summary>
 #
-# Dark lines: some triangles have become narrower than the distance of two FFT bins, fall between them and
-# catch nothing; `(triangles.sum(axis=1) == 0).sum()` counts them. At 44.1 kHz, where FFT bins are farther
-# apart, 256 mel bands suffice for the same. More rows are not more resolution: the
-# window had decided that before.
+# Dark lines: some triangles have become narrower than the distance between two FFT bins, fall between them
+# and catch nothing; `(triangles.sum(axis=1) == 0).sum()` counts them. At 44.1 kHz, where the FFT bins are farther
+# apart, fewer mel bands are enough for the same effect. More rows are not more resolution: the window has
+# already decided that.
 #
 # </details>
 #
@@ -526,9 +607,9 @@ print(
 #
 # <details><summary>Hint</summary>
 #
-# Windows must overlap. A Hann window has fallen to a half at a quarter of its length from the centre: a hop
-# of half the shortest window, `cycles / frequencies[-1] * rate / 2` samples, loses no more than the others do above. What
-# does that do to T, and to the cost of the network behind it?
+# Windows must overlap. A Hann window falls to a half at a quarter of its length from the centre, so that a hop
+# of half the shortest window, `cycles / frequencies[-1] * rate / 2` samples, loses no more than the other two
+# lose above. What does that do to T, and to the cost of the network behind it?
 #
 # </details>
 #
@@ -538,10 +619,10 @@ print(
 # <details><summary>Solution</summary>
 #
 # In the top ones, and in their level. A filter there spans dozens of FFT bins. The quick way adds their
-# *magnitudes* and squares the sum; energy adds as *squares*. So the quick picture is brighter at the top,
-# by more than ten decibels for noise. A network that is trained on it will not mind; who compares levels
-# between rows should.
+# *magnitudes* and squares the sum; energy adds as *squares*. So the quick picture of noise is brighter at the
+# top; subtract the two to see by how much. A network that is trained on it will not mind; anyone who compares
+# levels between rows should.
 #
 # </details>
 #
-# **Next:** [chapter 3](03_branch_pretraining.ipynb) shows one of these pictures to a network.
+# **Next:** [chapter 3](03_branch_pretraining.py) shows one of these pictures to a network.

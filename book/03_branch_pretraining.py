@@ -287,5 +287,5 @@ else:
 #
 # </details>
 #
-# **Next:** [chapter 4](04_fusion_and_distillation.ipynb) lets two branches look at the same clip, and the
+# **Next:** [chapter 4](04_fusion_and_distillation.py) lets two branches look at the same clip, and the
 # better-informed whole teach its parts.

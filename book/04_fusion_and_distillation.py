@@ -244,4 +244,4 @@ ax = figures.class_scores(
 #
 # </details>
 #
-# **Next:** [chapter 5](05_the_tables.ipynb) sets every pair beside the paper's tables.
+# **Next:** [chapter 5](05_the_tables.py) sets every pair beside the paper's tables.

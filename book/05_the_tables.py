@@ -167,5 +167,5 @@ for table in found:
 #
 # </details>
 #
-# **Next:** the [appendix](appendix_reading_the_paper.ipynb) reads the paper closely: every gap, our
+# **Next:** the [appendix](appendix_reading_the_paper.py) reads the paper closely: every gap, our
 # reading of it, and the switch.

@@ -519,5 +519,5 @@ for first, second in pairs:
 #
 # </details>
 #
-# **Next:** [reading the paper closely](appendix_reading_the_paper.ipynb) lists what the paper leaves open, and how
+# **Next:** [reading the paper closely](appendix_reading_the_paper.py) lists what the paper leaves open, and how
 # this page and the library read it.

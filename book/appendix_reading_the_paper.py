@@ -13,16 +13,16 @@
 # %% [markdown]
 # # Appendix · Reading the paper closely
 #
-# A paper of five pages cannot say everything, and whoever implements it has to decide what it leaves
+# A paper of five pages cannot say everything, and anyone who implements it has to decide what it leaves
 # open. This appendix lists every such decision: the **gap**, **our reading**, and the **switch** that
-# gives you another reading. Then it holds the paper's own tables against its text.
+# gives you another reading. Then it compares the paper's own tables with its text.
 #
-# None of this is a reproach. Gaps are what five pages cost; hidden decisions are what a reader pays.
+# None of this is a reproach. Five pages have gaps; what costs a reader dearly is a decision that stays hidden.
 #
 # **You will learn** to read a methods section like somebody who has to run it, and a results section
 # like somebody who has to believe it.
 #
-# **You need** a few seconds; nothing is trained, nothing is downloaded. Wherever a claim can be checked by
+# **You need** a few seconds; nothing is trained, and nothing is downloaded. Wherever a claim can be checked by
 # a few lines of code, those lines follow it.
 
 # %%
@@ -57,7 +57,7 @@ record = json.loads((project_root() / "outputs" / "reference" / "datasets.json")
 # | From one channel to three "as in [2]" | the stem of that reference: BatchNorm on the input, 1 → 10 and 10 → 3 channels, each with ReLU; a channel that is born dead is turned over | |
 # | Other trunks, more than two branches | the same widths; 1280 for each branch in fusion | `head` |
 # | ShuffleNet: the reference is to its first version | torchvision has the second, and we say so where it is shown | `trunk` |
-# | Weights of the trunks | drawn at random; ImageNet's are there too | `weights` |
+# | Weights of the trunks | drawn at random; ImageNet's are available too | `weights` |
 #
 # **Why the last convolution?** MobileNetV2 ends in a map of so many channels; the fusion head's first layer
 # is exactly twice as wide.
@@ -69,7 +69,7 @@ print(f"channels of the last map: {channels}; two of them stacked: {2 * channels
 print("one layer earlier:", tap_channels(Branch("logmel", 10, tap=-2)))
 
 # %% [markdown]
-# The number fits only the last map: a strong hint, no proof, since a layer may be as wide as it likes.
+# The number fits only the last map: a strong hint but no proof, since a layer may be as wide as it likes.
 #
 # **What sizes have to be matched?** A CQT has fewer rows than the others, and trunks shrink their input by
 # different factors. Four seconds at 44.1 kHz, hop 512:
@@ -86,9 +86,64 @@ for name in ("mobilenet_v2", "shufflenet_v2", "squeezenet1_1"):
     )
 
 # %% [markdown]
-# With global average pooling after the stack, the pooling before it changes very little: both are means. It
-# matters where a convolution follows, as section III-C has it. **Predict:** how many weights would a plain
-# 3 x 3 convolution over the stack have, beside the 2.2 million of a MobileNetV2 trunk?
+# **What does the fused classifier see?** Section IV-C averages the stacked maps over all positions before
+# anything looks at two of them together. An average does not know in which order its values came.
+#
+# **Predict:** we shuffle the positions of both maps, each in an order of its own, so that nothing in one map stands
+# where it stood beside the other. What do the fused logits do, with section IV-C's average (`gap`) and with section
+# III-C's convolution (`conv`)? Does it matter that the map of a CQT has one row fewer?
+
+
+# %% tags=["nbval-check-output"]
+def shuffled(feature_map):  # (B, C, f, t): the same new order of positions for all channels
+    positions = feature_map.flatten(2)
+    return positions[:, :, torch.randperm(positions.shape[2])].view_as(feature_map)
+
+
+def frames_shuffled(feature_map):  # every row in the same new order
+    return feature_map[..., torch.randperm(feature_map.shape[3])]
+
+
+torch.manual_seed(0)
+for kind in ("gap", "conv"):
+    module = FusionModule([channels] * 2, 10, fusion=kind).eval()
+    for heights in ((4, 4), (4, 3)):
+        maps = [torch.rand(4, channels, n_rows, 11) for n_rows in heights]
+        with torch.inference_mode():
+            before = module(maps).logits
+            same = [
+                torch.allclose(module([mix(m) for m in maps]).logits, before, atol=1e-5)
+                for mix in (shuffled, frames_shuffled)
+            ]
+        print(
+            f"{kind:4s} heights {heights}: same logits with positions shuffled: {same[0]!s:5s} with frames shuffled: {same[1]}"
+        )
+
+# %% [markdown]
+# With `gap` and maps of one size, the logits stay: *where* and *when* something was in a map plays no part.
+# (Pooling four rows to three counts the inner rows twice, so that a row's place has a weight; the frames can still
+# be shuffled.) With maps of one size the whole fusion is therefore two vectors of means, side by side, under a
+# classifier:
+
+# %% tags=["nbval-check-output"]
+module = FusionModule([channels] * 2, 10).eval()
+maps = [torch.rand(4, channels, 4, 11) for _ in range(2)]
+with torch.inference_mode():
+    embeddings = torch.cat([feature_map.mean(dim=(2, 3)) for feature_map in maps], dim=1)
+    same = torch.allclose(module.head(embeddings), module(maps).logits, atol=1e-5)
+print("a classifier on pooled embeddings", tuple(embeddings.shape), "gives the same logits:", same)
+
+# %% [markdown]
+# This is the most useful thing that a close reading finds. The paper sets itself apart from late fusion, and from
+# a work ([28]) that concatenates activations of fully connected layers: what it fuses, it says, are
+# *convolutional feature maps*. But as section IV-C describes the fusion, it concatenates what enters the first fully
+# connected layer, one layer earlier than [28] and with no more knowledge of time and frequency. Nothing is fused
+# frame by frame. What is left of the difference is that the fused classifier's gradient reaches the trunks without
+# passing through the branches' heads. Section III-C's convolution, before any average, could see which patterns
+# of the two maps coincide; `fusion: conv` is that reading.
+#
+# **What does a convolution cost?** **Predict:** how many weights would a plain 3 x 3 convolution over the stack
+# have, beside the 2.2 million of a MobileNetV2 trunk?
 
 # %%
 sizes = {
@@ -103,9 +158,9 @@ display(
 )
 
 # %% [markdown]
-# **Born dead?** The stem ends in three channels and a ReLU. A channel whose draw of ten weights and a bias is
-# negative wherever its input is shows the trunk nothing, and since nothing passes, it never learns. **Predict:**
-# of a thousand draws, how many have such a channel?
+# **Born dead?** The stem ends in three channels and a ReLU. A channel whose ten weights and bias happen to give a
+# negative sum for every input shows the trunk nothing; and since no gradient comes back through the ReLU either, it
+# never learns. **Predict:** of a thousand draws, how many have such a channel?
 
 # %%
 deaths = []
@@ -137,8 +192,8 @@ display(
 # | The logits are called "final layer activations" | logits, before softmax or sigmoid | |
 #
 # **Does it matter whether Eq. 2 is a norm or a mean square?** Both are zero where pupil and teacher agree.
-# Away from there, one grows in a straight line and the other as a parabola; and the mean over ten classes
-# makes the second small.
+# Away from there, one grows in a straight line and the other as a parabola, and the mean over ten classes
+# makes the second one small.
 
 # %% mystnb={"image": {"alt": "Value and gradient of three distillation losses against the distance of the pupil's logits from the teacher's"}}
 torch.manual_seed(0)
@@ -172,7 +227,7 @@ display(
 )
 
 # %% [markdown]
-# **Does it matter whether the teacher's gradient stops?** One line shows what the difference consists in.
+# **Does it matter whether the teacher's gradient stops?** A few lines show what the difference is.
 
 # %% tags=["nbval-check-output"]
 for stopped in (True, False):
@@ -184,8 +239,8 @@ for stopped in (True, False):
     )
 
 # %% [markdown]
-# Undetached, the teacher is pulled towards its pupils exactly as hard as they are towards it, and the ramp
-# makes them alike in the end at the expense of both. We let it keep its opinion; the switch does not.
+# If it does not stop, Eq. 2 pulls the teacher towards each of its pupils exactly as hard as the pupil towards the
+# teacher. By default we let the teacher keep its opinion.
 #
 # **What does the ramp amount to?** "Sigmoid-shaped", says the paper of $e^{-5(1-i)^2}$.
 
@@ -202,7 +257,7 @@ display(
     Markdown(
         f"It begins at {weights[0]:.5f}, passes a tenth of its end value in epoch {1 + int((weights > 0.001).argmax())} and one half in epoch "
         f"{1 + int((weights > 0.005).argmax())}; its mean over the phase is {weights.mean():.4f}. The schedule may long have cut "
-        "the learning rate by then: distillation arrives when there is little motion left to steer."
+        "the learning rate by then: distillation would arrive when there is little motion left to steer."
     )
 )
 
@@ -216,7 +271,7 @@ display(
 # | Batch size, weight decay, augmentation | 64, none, none | `batch_size`, `weight_decay`, `augmentation` |
 # | Validation inside the ten folds | the next fold, wrapping around; the best validation loss is kept | `validation: next_fold / grouped / none` |
 # | SONYC-UST: level, labels, split | coarse; at least one volunteer; trained on *train*, reported on *validate* | `level`, `labels` |
-# | SONYC-UST: validation while training | a part of *train* with sensors of its own, so that the reported clips are read once | `val_fraction` |
+# | SONYC-UST: validation during training | a part of *train* with sensors of its own, so that the reported clips are read once | `val_fraction` |
 # | The coarse column that holds two categories (chapter 1) | as the challenge shipped it | `coarse_labels` |
 #
 # The second row deserves a thought. If the total loss of Eq. 4 drove the schedule, the growing $\lambda$ would
@@ -229,7 +284,7 @@ display(
 # | "Each clip is 4 seconds at 44.1 kHz" | not so: resample, mix to mono, pad with silence | `sample_rate`, `duration` |
 # | Short clips: the *spectrograms* are padded with zeros | the waveform is padded (chapter 1 shows why) | `pad` |
 # | CQT: hop and number of bins | hop 512, 84 bins, twelve to the octave, from C1 | `cqt_bins`, `bins_per_octave`, `cqt_fmin` |
-# | Gammatone: how? | gammatone-weighted STFT magnitudes, 128 bands from 20 Hz; [chapter 2](02_three_ways_to_look.ipynb) holds them to the filter bank in time | |
+# | Gammatone: how? | gammatone-weighted STFT magnitudes, 128 bands from 20 Hz; [chapter 2](02_three_ways_to_look.py) holds them to the filter bank in time | |
 # | Range of the mel bands, window, scaling | 20 Hz to Nyquist; Hann; mean and deviation of the training clips alone | `fmin`, `fmax` |
 
 # %%
@@ -254,7 +309,7 @@ except InputError as error:
 # %% [markdown]
 # ## The tables against the text
 #
-# The paper's figures are constants of our library, so that what follows is computed from them.
+# The paper's numbers are constants in our library, so that what follows is computed from them.
 
 # %%
 rows = []
@@ -275,7 +330,7 @@ paper = pd.DataFrame(rows, columns=["Table", "Data", "Branch", "Alone", "KD", "F
 paper["Gain"] = (paper["KD"] - paper["Alone"]).round(2)
 display(Markdown(tables.markdown(paper.to_dict("records"))))
 
-# %% mystnb={"image": {"alt": "The paper's figure of each branch alone and after distillation, and of the fused classifier, for both datasets"}}
+# %% mystnb={"image": {"alt": "The paper's numbers for each branch alone and after distillation, and for the fused classifier, on both datasets"}}
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.2))
 for ax, (data, part) in zip(axes, paper.groupby("Data", sort=False), strict=True):
     for y, row in enumerate(part.itertuples()):
@@ -310,7 +365,7 @@ told = ", ".join(
 )
 display(
     Markdown(
-        f"{(paper['Gain'] > 0).sum()} of {len(paper)} pairs of figures say so. **{len(lost)} say the opposite**: {told}. They are not "
+        f"{(paper['Gain'] > 0).sum()} of {len(paper)} pairs of numbers say so. **{len(lost)} say the opposite**: {told}. They are not "
         f"the smallest changes either: the largest gain in the tables is {paper['Gain'].max():+.1f} points, the largest loss {paper['Gain'].min():+.1f}."
     )
 )
@@ -327,17 +382,18 @@ told = "; ".join(
 )
 display(
     Markdown(
-        f"In {len(above)} of {len(paper)} cases the pupil ends above its teacher: {told}. In {len(below)} the fused classifier ends "
-        f"below a branch that was never taught. That can happen; a story of knowledge that flows downhill does not predict it."
+        f"In {len(above)} of {len(paper)} cases the pupil ends above its teacher: {told}. Cases in which the fused classifier ends "
+        f"below a branch that was never taught: {len(below)}. That can happen, but a story of knowledge that flows downhill does not predict it."
     )
 )
 
 # %% [markdown]
-# **The abstract's pair of figures.** It names two improvements of the log-mel MobileNetV2 branch.
+# **The introduction's two improvements.** Section I, in its list of contributions, names two improvements of the
+# log-mel MobileNetV2 branch.
 
 # %% tags=["nbval-check-output"]
-abstract = {"DCASE 2019 Task 5": (75.7, 77.3), "UrbanSound8K": (78.3, 80.6)}
-for data, pair in abstract.items():
+introduction = {"DCASE 2019 Task 5": (75.7, 77.3), "UrbanSound8K": (78.3, 80.6)}
+for data, pair in introduction.items():
     ours = paper[(paper["Data"] == data) & (paper["Branch"] == "logmel")]
     found = [r.Table for r in ours.itertuples() if (r.Alone, r.KD) == pair]
     print(
@@ -360,21 +416,21 @@ told = ", ".join(
 )
 display(
     Markdown(
-        f"{told}. {len(same)} of {len(taught)} coincides to the digit. A coincidence, a copy, or a fact; we cannot tell."
+        f"{told}. Taught branches whose two values agree to the digit: {len(same)} of {len(taught)}. A coincidence, a copy, or a fact; we cannot tell."
     )
 )
 
 # %% [markdown]
-# **How large must a gain be to be believed?** The paper gives no interval, no seeds and no variance. An
-# estimate costs one line: if $n$ answers are independent, an accuracy $p$ has a standard error of
-# $\sqrt{p (1 - p) / n}$. Clips are not independent, recordings are nearer to it (chapter 1), and the truth
-# lies between the two.
+# **How large must a gain be to be believed?** The paper gives no intervals, no seeds and no variance. An
+# estimate takes one line: if $n$ answers are independent, an accuracy $p$ has a standard error of
+# $\sqrt{p (1 - p) / n}$. Clips are not independent, recordings come closer to it (chapter 1), and the truth
+# is likely to lie between the two.
 
 # %%
 half = {unit: 196 * np.sqrt(0.8 * 0.2 / us8k[unit]) for unit in ("clips", "recordings")}
 display(
     Markdown(
-        f"At 80 % on UrbanSound8K a 95 % interval reaches ±{half['clips']:.1f} points if all {us8k['clips']:,d} clips were independent, and "
+        f"At 80 % on UrbanSound8K a 95 % interval reaches ±{half['clips']:.1f} points if all {us8k['clips']:,d} clips are independent, and "
         f"±{half['recordings']:.1f} if only the {us8k['recordings']:,d} recordings are. The gains in that column: "
         f"{', '.join(f'{x:+.1f}' for x in paper[paper['Data'] == 'UrbanSound8K']['Gain'])}. For DCASE there are "
         f"{record['sonyc_ust']['clips']['validate']} clips from {record['sonyc_ust']['sensors']['validate']} sensors."
@@ -387,34 +443,38 @@ display(
 #
 # **What is not in the tables.**
 #
-# - ShuffleNet and SqueezeNet are named among the contributions; no figure of theirs is given.
-# - "No additional computational cost" holds for using a branch. Training costs both branches twice, and the
-#   fusion module on top; no cost is given.
+# - ShuffleNet and SqueezeNet are named among the contributions; no result of theirs is given.
+# - "No additional computational cost" holds for using a branch. Training costs both branches a second phase, and
+#   the fusion module on top; no cost is given.
 # - A taught branch has had **two** training phases, a baseline one. There is no control that trains as long
 #   without a teacher ($\lambda = 0$), none that averages the two branches' votes, and none with a single
-#   representation seen by two branches. Chapter 6 runs these.
+#   representation seen by two branches. Chapter 6 (to come) runs these.
+# - Every pair is reported, and no claim is made about *which* pair is best; nor is a pair compared with two
+#   networks on one representation, so that "complementary information" is not tested
+#   ([chapter 2](02_three_ways_to_look.py) has a first control).
 #
 # ## Where the idea comes from
 #
 # The nearest relative is the paper's reference 14, *Feature Fusion for Online Mutual Knowledge Distillation*
 # (Kim, Hyun, Chung and Kwak): parallel networks on images, a fusion module over their last feature maps,
-# and distillation from it while all of them learn. Against it, this paper changes four things. Each branch
-# has an *input* of its own, a representation of sound, where there all see the same image. The branches are
-# *pretrained*. Knowledge flows one way, where there the networks' ensemble teaches the fused classifier in
-# turn. And the loss is a mean square of logits, where there it is the temperature-softened divergence of
-# Hinton and his colleagues (`kd_loss: kl`). The first change is the paper's idea; whether the others help is
-# a question for an ablation.
+# and distillation from it while all of them learn. This paper changes four things. Each branch has an *input* of
+# its own, a representation of sound; in the earlier work all see the same image. The branches are *pretrained*.
+# Knowledge flows one way; in the earlier work the networks' ensemble teaches the fused classifier in turn. And the
+# loss is a mean square of logits; in the earlier work it is the temperature-softened divergence of Hinton and his
+# colleagues (`kd_loss: kl`). The first change is the paper's idea; whether the others help is a question for an
+# ablation.
 #
 # ## Recap
 #
-# - Where paper and code could differ, there is a row in a table above, and mostly a switch.
-# - The figures support "most branches gain", not "every branch gains".
-# - Two of the five rows had twice the training. Until that is controlled for, the tables show that *something*
-#   in the joint phase helps.
+# - Where paper and code could differ, there is a row in a table above, and usually a switch.
+# - With section IV-C's average, the fused classifier works on two pooled embeddings, side by side.
+# - The numbers support "most branches gain", not "every branch gains".
+# - The rows after distillation had a second phase of training. Until that is controlled for, the tables show at
+#   most that *something* in the joint phase helps most branches.
 #
 # ## Exercises
 #
-# **1.** Take your favourite paper. Write down its gaps in three columns: gap, your reading, how you would switch.
+# **1.** Take your favourite paper. Write down its gaps in three columns: the gap, your reading, your switch.
 #
 # <details><summary>Hint</summary>
 #
@@ -427,8 +487,8 @@ display(
 #
 # <details><summary>Solution</summary>
 #
-# At `0.01 / ratio`. And only there: the mean square's pull grows with the distance, the norm's does not. No
-# single number makes them the same loss.
+# At `0.01 / ratio`, and at that distance only: the mean square's pull grows with the distance, the norm's does
+# not. No single value makes them the same loss.
 #
 # </details>
 #
@@ -436,10 +496,10 @@ display(
 #
 # <details><summary>Solution</summary>
 #
-# 74.98 rounds to 75.0, not to 74.9: Table I has cut its figure, not rounded it, or they are two runs. A tenth of a
-# point decides nothing here. That one cannot tell which it was is the point.
+# 74.98 rounds to 75.0, not to 74.9: either Table I has cut off its digits instead of rounding, or these are two runs.
+# A tenth of a point decides nothing here; the point is that a reader cannot tell which it was.
 #
 # </details>
 #
-# **Next:** back to [the whole game](00_the_whole_game.ipynb), with another reading switched on; or to
-# [the tables](05_the_tables.ipynb), to see what became of ours.
+# **Next:** back to [the whole game](00_the_whole_game.py), with another reading switched on; or to
+# [the tables](05_the_tables.py), to see what became of ours.

@@ -14,23 +14,25 @@
 # # Appendix · What it costs, and what made it cheaper
 #
 # The paper's grid (two datasets, three pairs, ten folds, two phases of a hundred epochs) shows clips to
-# networks many million times. Whether anyone repeats it depends on what one step costs.
+# networks many millions of times. Whether anyone repeats it depends on what one step costs.
 #
 # `make bench` times ours beside what a reader would otherwise use: librosa, the gammatone package and
 # nnAudio for spectrograms, a plain PyTorch loop for training. The two sides take turns, so that whatever
-# else the machine does falls on both; the **ratio** is the claim, the times belong to one machine. Each
+# else the machine does falls on both; the **ratio** is the claim, while the times belong to one machine. Each
 # machine leaves a record in `outputs/bench/`, and this page shows those that are there.
 #
-# **You will learn** where a training step spends its time, which shortcuts pay, and that none of them
-# changes what is learned.
+# **You will learn** where a training step spends its time, which shortcuts pay, and how little three seeds can
+# tell about whether a shortcut changes what is learned.
 #
-# **You need** a few seconds: the records are read, nothing is timed.
+# **You need** a few seconds: the records are read, and nothing is timed.
 
 # %%
 import json
 
+import numpy as np
 import torch
 from IPython.display import Markdown, display
+from scipy import stats
 
 from fusionkd_book import figures
 from fusionkd_lib import tables
@@ -82,9 +84,9 @@ show(
 # %% [markdown]
 # ## A training step
 #
-# The plain loop is what a reader would write: float32, default memory format, a DataLoader, an optimiser
+# The plain loop is what a reader would write: float32, the default memory format, a DataLoader, an optimiser
 # without fusion, the loss read in every step. Ours takes shortcuts, which a run asks for by name
-# (`shortcuts: [bfloat16, channels_last]`, or `all` that pay on this machine) and records:
+# (`shortcuts: [bfloat16, channels_last]`, or `all` for those that pay on this machine) and records:
 #
 # | shortcut | what it changes | results |
 # |---|---|---|
@@ -114,9 +116,9 @@ show(
 )
 
 # %% [markdown]
-# How far is that from what the machine could do? Its measured rate for large matrix products, divided by
-# the network's operations, bounds the step from one side; its measured bandwidth, divided by the bytes
-# that activations move, bounds it from the other.
+# How far is that from what the machine could do? There are two limits: its measured rate for large matrix
+# products, divided by the network's operations, and its measured bandwidth, divided by the bytes that activations
+# move.
 
 # %% tags=["nbval-check-output"]
 limits = {
@@ -133,16 +135,16 @@ print(
 for (name, device), limit in limits.items():
     display(
         Markdown(
-            f"- *{name}, {device}*: at {limit['matrix_operations_per_second'] / 1e9:,.0f} billion operations a second "
+            f"- *{name}, {device}*: at {limit['matrix_operations_per_second'] / 1e9:,.0f} billion operations per second "
             f"arithmetic alone would allow {limit['clips_per_second_by_arithmetic']:,.0f} clips/s; at "
-            f"{limit['bytes_per_second'] / 1e9:.0f} GB/s and {limit['bytes_moved_per_clip'] / 1e6:.0f} MB a clip, memory alone would "
-            f"allow {limit['clips_per_second_by_memory']:,.0f}. Ours reaches **{100 * limit['share_of_the_nearer_limit']:.0f} %** of the nearer of the two."
+            f"{limit['bytes_per_second'] / 1e9:.0f} GB/s and {limit['bytes_moved_per_clip'] / 1e6:.0f} MB per clip, memory alone would "
+            f"allow {limit['clips_per_second_by_memory']:,.0f}. Ours reaches **{100 * limit['share_of_the_nearer_limit']:.0f} %** of the lower of the two."
         )
     )
 
 # %% [markdown]
 # A MobileNet is made of thin layers: depthwise convolutions, BatchNorm and ReLU6 do little with each
-# number that they read. That is why the step is bound by memory, and why half-size numbers, a memory
+# number that they read. Where memory is the lower limit, this is why, and why numbers of half the size, a memory
 # format, an allocator and joined layers matter more than arithmetic.
 
 # %%
@@ -164,10 +166,10 @@ for name, record in records.items():
 # ## Fast layers
 #
 # A profile of the step said what to change: three kinds of layers moved most of the bytes, and each has a
-# form that moves fewer. They keep the weights and their names, so that a trained branch is read by anyone.
+# form that moves fewer. They keep the weights and their names, so that a trained branch can be read anywhere.
 #
-# - **BatchNorm and ReLU6** read or write a feature map some fifteen times in a step. As one layer, eight:
-#   forward one pass for the sums and one for the output, backward the same. ReLU6's gate is not kept but
+# - **BatchNorm and ReLU6** read or write a feature map some fifteen times in a step; as one layer, eight times:
+#   forward, one pass for the sums and one for the output, and backward the same. ReLU6's gate is not kept but
 #   computed again from the input, which is there anyway.
 # - **A strided depthwise convolution** is slow to differentiate in bfloat16. The gradient of its input is
 #   a convolution without a stride, over the gradient spread out with zeros and with the kernel turned:
@@ -189,8 +191,8 @@ print("the same gradient:", torch.allclose(by_hand, x.grad, atol=1e-6))
 # - **The colour stem** makes ten channels of the whole spectrogram and three of those. Pixel by pixel, the
 #   ten never leave the processor's registers.
 #
-# `torch.compile` turns the formulas in `fusionkd_lib/fast_layers.py` into loops, which takes it some
-# seconds when a run starts, and wants a C++ compiler. Forward and backward together, at the sizes of the
+# `torch.compile` turns the formulas in `fusionkd_lib/speed/fast_layers.py` into loops, which takes it some
+# seconds when a run starts, and needs a C++ compiler. Forward and backward together, at the sizes of the
 # first layers, where the maps are largest:
 
 # %%
@@ -211,10 +213,10 @@ show(
 # %% [markdown]
 # ## Do the shortcuts change what is learned?
 #
-# The same recipe, a small branch on urban synth, with every shortcut off and with all of them on: the
-# best validation loss of three seeds each. A shortcut that cost something would move the mean by more
-# than the seeds differ among themselves. Single runs prove nothing here: two runs of one seed whose last
-# bits differ have drifted as far apart after some epochs as runs of two seeds.
+# We train a small branch on urban synth by the same recipe, with every shortcut off and with all of them on, and
+# note the best validation loss of three seeds each. A single pair of runs would prove nothing: rounding sends two
+# runs of one seed along different ways, as other first weights would. So we compare the means, and give a 95 %
+# interval for their difference (Welch's), whose width comes from the spread of the seeds.
 
 # %%
 show(
@@ -230,13 +232,24 @@ show(
     ]
 )
 for name, record in records.items():
-    equal = record["equal_results"]
-    verdict = "within" if abs(equal["difference"]) <= equal["spread_of_seeds"] else "beyond"
+    off, on = map(np.array, record["equal_results"]["best_validation_loss"].values())
+    low, high = stats.ttest_ind(on, off, equal_var=False).confidence_interval(0.95)
+    verdict = (
+        f"No change is seen, but one smaller than about {(high - low) / 2:.1f} could not be"
+        if low < 0 < high
+        else "The interval leaves out zero: **the shortcuts change what is learned**"
+    )
     display(
         Markdown(
-            f"*{name}*: the means differ by {equal['difference']:+.3f}, **{verdict}** the seeds' spread of {equal['spread_of_seeds']:.3f}."
+            f"*{name}*: on minus off {on.mean() - off.mean():+.3f}, interval {low:+.2f} to {high:+.2f}. {verdict}. Two runs of one seed, "
+            f"on and off, differ by up to {abs(on - off).max():.2f}; two seeds, all shortcuts off, by up to {np.ptp(off):.2f}."
         )
     )
+
+# %% [markdown]
+# Three seeds can show that a shortcut ruins training, but not that it costs nothing: a cost that is small beside
+# the spread of the seeds takes many more of them to see. The fast layers themselves are tested one by one against
+# PyTorch's own in double precision (`tests/test_fast_layers.py`).
 
 # %% [markdown]
 # ## As the work grows
@@ -258,15 +271,15 @@ for ax in axes[1]:
     costs = next(iter(records.values()))["growth"][ax.get_xlabel()]
     stored = [cost["store_mebibytes"] for cost in costs.values()]
     ax.plot([int(n) for n in costs], stored, "s--", color="0.6", label="the stores")
-axes[0, 0].set_ylabel("seconds an epoch")
+axes[0, 0].set_ylabel("seconds per epoch")
 axes[1, 0].set_ylabel("peak MiB")
 axes[1, 0].legend(frameon=False, fontsize="small")
 figures.sns.despine()
 
 # %% [markdown]
 # Ten seconds at 44.1 kHz make large pictures, and the paper's batch of 64 of them, for two branches, more
-# activations than most machines hold. `micro_batch` takes a step in parts, and adds their gradients up.
-# BatchNorm then sees the parts: that is a change of the method, and is said where it is set.
+# activations than most machines hold. `micro_batch` takes a step in parts, and adds up their gradients.
+# BatchNorm then sees the parts: that is a change to the method, and we say so where it is set.
 
 # %%
 show(
@@ -296,8 +309,8 @@ for name, record in records.items():
 # %% [markdown]
 # ## The paper's grid
 #
-# UrbanSound8K on ten folds with three pairs: thirty branches, each trained once though two pairs want
-# it, and thirty pairs of two branches. SONYC-UST: three of each. A hundred epochs in either phase.
+# UrbanSound8K has ten folds and three pairs: thirty branches, each trained once though two pairs need
+# it, and thirty pairs of two branches. SONYC-UST has three of each. Either phase has a hundred epochs.
 
 # %%
 urbansound8k = 8732 * 0.8 * 100 * (30 + 30 * 2)  # clips shown to a branch
@@ -308,13 +321,13 @@ for name, record in records.items():
         hours = passes / r["clips_per_second"]["ours"] / 3600
         display(
             Markdown(
-                f"- *{name}, {device}*: {passes / 1e6:.0f} million passes of a clip of 4 s, about **{hours:,.0f} hours** of training steps, extrapolated from the clips a second above."
+                f"- *{name}, {device}*: {passes / 1e6:.0f} million passes of a clip of 4 s, about **{hours:,.0f} hours** of training steps, extrapolated from the clips per second above."
             )
         )
 if not any("cuda" in record["training"] for record in records.values()):
     display(
         Markdown(
-            "*No GPU was at hand for these records: its figures are still to be measured, with `make bench` on a machine that has one.*"
+            "*No GPU was at hand for these records. `make bench` measures one on a machine that has it.*"
         )
     )
 
@@ -331,5 +344,6 @@ if not any("cuda" in record["training"] for record in records.values()):
 # ## Recap
 #
 # - Look at the machine's limits before you look for a faster trick: this network waits for memory.
-# - A shortcut is a switch with a name, recorded with its run, and held against the figures without it.
+# - A shortcut is a switch with a name, recorded with its run, and compared with runs without it.
+# - A comparison that sees no change has to say how small a change it could have seen.
 # - A ratio, both sides taking turns, travels from machine to machine better than a time.

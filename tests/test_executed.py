@@ -6,8 +6,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from fusionkd_book.publish import MAX_BYTES, chapters
-from fusionkd_lib.engine import notebooks
+from fusionkd_book.publish import MAX_BYTES, chapters, read
 
 EXECUTED = Path(__file__).parents[1] / "outputs" / "executed"
 NAMES = chapters()
@@ -28,7 +27,7 @@ def test_there_is_a_copy_of_every_chapter_and_of_nothing_else():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_copy_is_its_source_run_from_top_to_bottom(name):
-    copy, source = copy_of(name), notebooks.read(name)
+    copy, source = copy_of(name), read(name)
     assert [(c.cell_type, c.source) for c in copy.cells] == [
         (c.cell_type, c.source) for c in source.cells
     ]

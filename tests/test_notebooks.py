@@ -113,13 +113,14 @@ def test_a_copy_is_executed_beside_runs_of_its_own_and_keeps_what_a_reader_wants
         "for i in range(3): print(i, flush=True)",
         "print('noise', file=sys.stderr); print(os.environ['FUSIONKD_OUTPUTS'])",
     )
-    notebook.cells[1].metadata = {"tags": ["nbval-check-output"], "scrolled": True}
+    folded = {"tags": ["nbval-check-output"], "jupyter": {"source_hidden": True}}
+    notebook.cells[1].metadata = folded | {"scrolled": True}
     monkeypatch.setattr(publish, "read", lambda name: notebook)
     before = os.environ["FUSIONKD_OUTPUTS"]
     path = publish.execute_copy("chapter", tmp_path / "copies", outputs=tmp_path / "runs")
     assert list(path.parent.iterdir()) == [path]
     _, counting, printing = nbformat.read(path, as_version=4).cells
-    assert counting.metadata == {"tags": ["nbval-check-output"]}
+    assert counting.metadata == folded
     assert [output.text for output in counting.outputs] == ["0\n1\n2\n"]
     assert [output.text for output in printing.outputs] == [f"{tmp_path / 'runs'}\n"]
     assert os.environ["FUSIONKD_OUTPUTS"] == before

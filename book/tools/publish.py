@@ -1,9 +1,11 @@
 """What readers see of the book: executed copies, pages, reference records, the README's table.
 
 The copies under ``outputs/executed/`` are written by `execute_copy` alone; readers see them on
-GitHub, and nbval compares with them.
+GitHub, and nbval compares with them. A chapter's source links to other sources, which JupyterLab
+opens; a notebook links to notebooks.
 """
 
+import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,7 +15,8 @@ from nbconvert import HTMLExporter
 
 from fusionkd_book import figures
 from fusionkd_lib import tables
-from fusionkd_lib.engine.notebooks import execute, read
+from fusionkd_lib.engine import notebooks
+from fusionkd_lib.engine.notebooks import execute
 from fusionkd_lib.errors import InputError
 from fusionkd_lib.records import COMPLETE, FILES, Record
 from fusionkd_lib.runs import find_records, project_root
@@ -66,12 +69,24 @@ def execute_copy(name: str, folder: Path, *, outputs: Path | None = None) -> Pat
     return path
 
 
+LINK = re.compile(r"\]\((\w+)\.(py|md)\b")  # to another page of the book
+
+
+def read(name: str) -> nbformat.NotebookNode:
+    """Return a chapter as a notebook two folders down, whose links lead to the others there."""
+    notebook, to = notebooks.read(name), {"py": r"](\1.ipynb", "md": r"](../../book/\1.md"}
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = LINK.sub(lambda link: link.expand(to[link[2]]), cell.source)
+    return notebook
+
+
 def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Drop what differs from one execution to the next and tells a reader nothing."""
     notebook.metadata = {"kernelspec": notebook.metadata["kernelspec"]}
     for cell in notebook.cells:
-        kept = {key: cell.metadata[key] for key in ("tags", "mystnb") if cell.metadata.get(key)}
-        cell.metadata = kept
+        keys = ("tags", "mystnb", "jupyter")  # the last folds a cell in JupyterLab
+        cell.metadata = {key: cell.metadata[key] for key in keys if cell.metadata.get(key)}
         if cell.cell_type == "code":
             cell.outputs = _one_stream(o for o in cell.outputs if o.get("name") != "stderr")
     return notebook
