@@ -18,7 +18,8 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
 
 from fusionkd_lib import catalogue
-from fusionkd_lib.tables import Table
+from fusionkd_lib.records import Record
+from fusionkd_lib.tables import Table, collect
 
 COLOURS = {name: entry.colour for name, entry in catalogue.REPRESENTATIONS.items()}
 COLOURS |= {catalogue.FUSED: "#000000", catalogue.MEAN: "#666666"}
@@ -40,7 +41,7 @@ def use_style() -> None:
 
 def label(name: str) -> str:
     """Return what a figure calls a representation or the fused classifier."""
-    known = name in catalogue.REPRESENTATIONS
+    known = name in catalogue.REPRESENTATIONS or name.startswith(catalogue.SUPPORT_VECTORS)
     return catalogue.label(name) if known else name[:1].upper() + name[1:]
 
 
@@ -169,6 +170,35 @@ def table_figure(table: Table, *, ax: Axes | None = None) -> Axes:
     ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")
     sns.despine(ax=ax)
     return ax
+
+
+def seed_dots(runs: Sequence[Record], *, ax: Axes | None = None) -> Axes:
+    """Show the rows of one table, a dot for each seed of its runs."""
+    tables = _by_seed(runs)
+    rows = tables[0].rows[::-1]
+    ax = ax or plt.subplots(figsize=(6.5, 0.6 + 0.32 * len(rows)))[1]
+    for table in tables:
+        for y, row in enumerate(table.rows[::-1]):
+            ax.plot(row.ours, y, "o", color=COLOURS.get(row.head, BASELINE), alpha=0.6)
+    ax.set_yticks(range(len(rows)), [row.classifier for row in rows])
+    ax.set(xlabel=tables[0].measured)
+    sns.despine(ax=ax)
+    return ax
+
+
+def seed_gains(runs: Sequence[Record]) -> str:
+    """Say what each branch gained in the joint phase, from the lowest seed to the highest."""
+    tables, told = _by_seed(runs), []
+    for name in tables[0].params.representations:
+        gains = [table.row(name).ours - table.row(name, alone=True).ours for table in tables]
+        told.append(f"{label(name)} {min(gains):+.1f} to {max(gains):+.1f} points")
+    return ", ".join(told)
+
+
+def _by_seed(runs: Sequence[Record]) -> list[Table]:
+    seeds = sorted({run.params.seed for run in runs})
+    apart = [[x for x in runs if x.params.seed == seed or not len(x.history)] for seed in seeds]
+    return [table for group in apart for table in collect(group)]
 
 
 def players(sounds: Mapping[str, np.ndarray], *, sample_rate: int) -> HTML:
