@@ -59,6 +59,15 @@ for table in tables.collect(found_in[0][0]):
 # whole recordings of the test clips, since clips of one recording stand or fall together. The paper's
 # figure stands in a column of its own, with the data that **it** was measured on. Mind the note below
 # each table: a figure on synthetic, partial or stand-in clips is not the paper's experiment.
+#
+# - *UrbanSound8K (partial)*: real clips of folds 1, 2 and a part of 3, at half the bandwidth. One recipe
+#   serves all folds; it was chosen on validation clips, but each fold's clips were among these while another
+#   fold was the test, and folds 1 and 2 had been looked at before
+#   (`params/tuning/README.md` tells how the recipe was chosen).
+# - *SONYC-UST (stand-in)*: the real annotations of DCASE 2019 Task 5 over scenes that were mixed from
+#   UrbanSound8K, since the recordings cannot be had here. The training scenes reuse recordings of its folds 1
+#   and 3, so that they share sounds with one another; the scenes for the test come from fold 2 alone. It
+#   shows that the whole path works, and nothing about the challenge.
 
 # %%
 for table in found:

@@ -68,7 +68,7 @@ def recipe_of(params: Params) -> Recipe:
     """Return how the networks of a run are trained, with the shortcuts of this machine."""
     params = settle(params)
     own = {field.name for field in fields(Recipe)} & set(Params.model_fields)
-    shared = _take(params, ("temperature", "detach_teacher", "ramp_epochs"))
+    shared = _take(params, ("temperature", "teacher", "detach_teacher", "ramp_epochs"))
     distillation = Distillation(params.kd_weight, params.kd_loss, **shared)
     return Recipe(**_take(params, own), distillation=distillation)
 

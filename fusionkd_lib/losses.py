@@ -47,7 +47,8 @@ def distillation_loss(
     ----------
     kind
         ``mse`` over clips and classes (section IV-D); ``l2``, the mean norm that Eq. 2 writes;
-        ``kl``, T^2 KL(teacher || student) of Hinton et al. 2015, of Bernoullis where multi-label.
+        ``kl``, T^2 KL(teacher || student) of Hinton et al. 2015, of Bernoullis where multi-label;
+        ``standardised_kl``, that of logits of mean 0 and deviation 1 per clip (Sun et al. 2024).
 
     Source: Eq. 2, one term of its sum.
 
@@ -61,7 +62,10 @@ def distillation_loss(
         return F.mse_loss(student_logits, teacher_logits)
     if kind == "l2":
         return torch.linalg.vector_norm(student_logits - teacher_logits, dim=1).mean()
-    student, teacher = student_logits / temperature, teacher_logits / temperature
+    student, teacher = student_logits, teacher_logits
+    if kind == "standardised_kl":
+        student, teacher = (F.layer_norm(x, x.shape[1:]) for x in (student, teacher))
+    student, teacher = student / temperature, teacher / temperature
     divergence = _bernoulli_kl if multi_label else _categorical_kl
     return temperature**2 * divergence(student, teacher)
 
@@ -98,7 +102,7 @@ def ramp_progress(epoch: int, n_epochs: int) -> float:
 
 @dataclass(frozen=True)
 class Distillation:
-    """How the branches learn from the fused classifier.
+    """How the branches learn from their teacher.
 
     Parameters
     ----------
@@ -106,6 +110,8 @@ class Distillation:
         lambda of Eq. 4, at the end of its ramp.
     loss, temperature
         As `distillation_loss`.
+    teacher
+        ``fused``, the fused classifier, or ``mean``, the mean of the branches' logits.
     detach_teacher
         Whether the teacher's gradient is stopped.
     ramp_epochs
@@ -115,6 +121,7 @@ class Distillation:
     weight: float = 0.01
     loss: str = "mse"
     temperature: float = 3.0
+    teacher: str = "fused"
     detach_teacher: bool = True
     ramp_epochs: int | None = None
 
@@ -149,7 +156,10 @@ def distillation_terms(output: Output, distillation: Distillation, *, multi_labe
     >>> distillation_terms(fused, PAPER, multi_label=False)
     {'kd_cqt': tensor(1.)}
     """
-    teacher = output.logits.detach() if distillation.detach_teacher else output.logits
+    teacher, branches = output.logits, output.branches.values()
+    if distillation.teacher == "mean" and branches:
+        teacher = torch.stack([branch.logits for branch in branches]).mean(dim=0)
+    teacher = teacher.detach() if distillation.detach_teacher else teacher
     settings = {"kind": distillation.loss, "temperature": distillation.temperature}
     loss = partial(distillation_loss, teacher_logits=teacher, multi_label=multi_label, **settings)
     return {f"kd_{name}": loss(branch.logits) for name, branch in output.branches.items()}

@@ -142,8 +142,9 @@ class Params(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf_nan=
     mixup_alpha: AboveZero = 0.3
     ema_decay: Share | None = None  # else the weights of the last step are judged
     kd_weight: NotNegative = 0.01
-    kd_loss: Literal["mse", "l2", "kl"] = "mse"
-    temperature: AboveZero = 3.0  # of kl
+    kd_loss: Literal["mse", "l2", "kl", "standardised_kl"] = "mse"
+    temperature: AboveZero = 3.0  # of both kl
+    teacher: Literal["fused", "mean"] = "fused"  # of the branches: the mean is of their logits
     detach_teacher: bool = True
     ramp_epochs: Positive | None = None  # else the whole joint phase
     select: Literal["joint", "per_head", "last"] = "joint"  # which epoch is judged

@@ -22,6 +22,7 @@ from fusionkd_lib.losses import (
 from fusionkd_lib.models import FUSED, Branch, FusionKD, FusionModule, Output
 
 NAN = float("nan")
+KINDS = ["mse", "l2", "kl", "standardised_kl"]
 
 
 def logits(seed: int, *, n: int = 6, n_classes: int = 5) -> torch.Tensor:
@@ -101,7 +102,7 @@ def test_huge_logits_keep_losses_and_gradients_finite():
     x = torch.tensor([[1e4, -1e4]], requires_grad=True)
     teacher = -x.detach()
     losses = [classification_loss(x, torch.tensor([[0.0, 1.0]]), multi_label=True)]
-    for kind in ("mse", "l2", "kl"):
+    for kind in KINDS:
         losses += [
             distillation_loss(x, teacher, kind=kind, multi_label=multi_label)
             for multi_label in (False, True)
@@ -153,7 +154,23 @@ def test_multi_label_kl_is_of_bernoullis_and_agrees_with_torch_distributions(tem
     torch.testing.assert_close(loss, expected.mean())
 
 
-@pytest.mark.parametrize("kind", ["mse", "l2", "kl"])
+def test_standardised_logits_are_compared_whatever_their_size_and_level():
+    student, teacher = logits(5).double(), logits(6).double()
+
+    def standardised(x: torch.Tensor) -> Categorical:
+        return Categorical(
+            logits=torch.tensor((x.numpy().T - x.numpy().mean(1)) / x.numpy().std(1)).T / 2
+        )
+
+    expected = 4 * kl_divergence(standardised(teacher), standardised(student)).mean()
+    for scale, level in ((1, 0), (5, 3)):
+        loss = distillation_loss(
+            scale * student + level, teacher, kind="standardised_kl", temperature=2.0
+        )
+        assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_a_student_that_agrees_costs_nothing_and_its_gradient_is_zero(kind, multi_label):
     teacher = logits(9)
@@ -164,7 +181,7 @@ def test_a_student_that_agrees_costs_nothing_and_its_gradient_is_zero(kind, mult
     torch.testing.assert_close(student.grad, torch.zeros_like(teacher), atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("kind", ["mse", "l2", "kl"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_a_step_down_the_gradient_brings_the_student_nearer(kind, multi_label):
     student, teacher = logits(10).requires_grad_(), logits(11)
@@ -241,11 +258,20 @@ def test_distillation_is_of_the_kind_and_temperature_that_is_asked_for(multi_lab
     torch.testing.assert_close(terms, {"kd_cqt": 4 * kl_divergence(teacher, student).mean()})
 
 
-def test_a_branch_alone_has_eq_1_and_no_distillation():
+def test_the_mean_of_the_branches_can_teach_instead_of_the_fused_classifier():
+    by_head = {"cqt": logits(1), "logmel": logits(2), FUSED: logits(3)}
+    terms = distillation_terms(output(**by_head), Distillation(teacher="mean"), multi_label=False)
+    # Half of their difference separates each of two branches from the mean.
+    apart = ((logits(1) - logits(2)) ** 2).mean() / 4
+    torch.testing.assert_close(terms, {"kd_cqt": apart, "kd_logmel": apart})
+
+
+@pytest.mark.parametrize("teacher", ["fused", "mean"])
+def test_a_branch_alone_has_eq_1_and_no_distillation(teacher):
     alone = Output("cqt", logits(4), torch.zeros(1, 1, 1, 1))
+    assert distillation_terms(alone, Distillation(teacher=teacher), multi_label=False) == {}
     terms = classification_terms(alone, torch.zeros(6, dtype=torch.int64), multi_label=False)
     assert list(terms) == ["ce_cqt"]
-    assert distillation_terms(alone, PAPER, multi_label=False) == {}
     assert total_loss(terms, kd_weight=0.5) == terms["ce_cqt"]
 
 
@@ -265,7 +291,7 @@ def gradients(model: torch.nn.Module) -> float:
     return sum(float(p.grad.abs().sum()) for p in model.parameters() if p.grad is not None)
 
 
-@pytest.mark.parametrize("kind", ["mse", "l2", "kl"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_detached_teacher_is_not_pulled_towards_its_pupils(network, kind):
     model, inputs = network
     terms = distillation_terms(

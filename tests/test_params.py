@@ -124,7 +124,7 @@ def test_a_wrong_type_or_range_is_refused_with_key_and_value(key, value, allowed
 @pytest.mark.parametrize(
     ("key", "value", "hint"),
     [
-        ("kd_loss", "msee", "'mse', 'l2', 'kl'; did you mean 'mse'"),
+        ("kd_loss", "msee", "'mse', 'l2', 'kl', 'standardised_kl'; did you mean 'mse'"),
         ("representations", ["logmel", "cqtt"], "'gammatone'; did you mean 'cqt'"),
         ("dataset", "urbansound", "did you mean 'urbansound8k'"),
         ("schedule", "onecycle", "'plateau', 'one_cycle'; did you mean 'one_cycle'"),

@@ -118,6 +118,8 @@ def test_which_epoch_is_kept_names_a_branch_too(select):
         {"kd_loss": "kl"},
         {"temperature": 1.0},
         {"detach_teacher": False},
+        {"teacher": "mean"},
+        {"views": "own"},
         {"ramp_epochs": 3},
         {"joint_epochs": 5},
         {"fusion": "conv"},

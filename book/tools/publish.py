@@ -140,6 +140,7 @@ def write_readme(readme: Path, reference: Path) -> None:
         )
     records, _ = find_records(reference)
     found = [t for t in tables.collect(records) if t.params.dataset == "urbansound8k"]
+    found.sort(key=lambda table: table.params.weights)  # those with ImageNet weights first
     if not found:
         raise InputError(f"{reference}: no reference runs: run params/sample/urbansound8k.yaml")
     figures.use_style()
