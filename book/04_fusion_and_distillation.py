@@ -204,9 +204,9 @@ metric = run.provenance.metric
 rows = [(figures.label(name), name, parent) for name, parent in parents.items()]
 rows += [(f"{figures.label(name)} (KD)", name, run) for name in parents]
 rows += [("Fused classifier", "fused", run)]
-machine = experiment.score_baselines(params)
-rows += [(figures.label(f"svm_{name}"), f"svm_{name}", machine) for name in parents]
-rows += [(figures.label("svm"), "svm", machine)]
+if params.judged_on == "test":  # else the test clips stay unread, also by baselines
+    baselines = experiment.score_baselines(params)
+    rows += [(figures.label(head), head, baselines) for head in baselines.metrics]
 for row, name, source in rows:
     low, high = metrics.bootstrap_interval(
         getattr(metrics, metric), source.test.targets, source.scores[name], source.test.groups

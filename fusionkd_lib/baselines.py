@@ -43,7 +43,7 @@ def scores_of(
     both, shared = np.hstack(statistics), {"n_classes": n_classes}
     machines = [
         support_vectors(x[rows], known, x[split.test], validation=chosen_on, **shared)
-        for x in (*statistics, both)
+        for x in (*statistics, *[both] * (len(statistics) > 1))
     ]
     nearest = nearest_neighbour(both[rows], known, both[split.test], **shared)
     scores = [chance(known, len(split.test), **shared), nearest, *machines]

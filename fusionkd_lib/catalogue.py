@@ -139,9 +139,9 @@ LABELS = {
 
 
 def baselines_of(representations: Sequence[str]) -> list[str]:
-    """Return the heads of the baselines of a pair."""
+    """Return the heads of baselines: one machine for each representation, and one for several."""
     alone = [f"{SUPPORT_VECTORS}_{name}" for name in representations]
-    return [CHANCE, NEAREST, *alone, SUPPORT_VECTORS]
+    return [CHANCE, NEAREST, *alone, *[SUPPORT_VECTORS] * (len(alone) > 1)]
 
 
 def load(name: str) -> Any:

@@ -211,10 +211,17 @@ def score_baselines(params: Params) -> Record:
     """Score the test clips as `baselines` does, or return that run where it is finished.
 
     All training clips are used. Machines are chosen on a fifth of them, in whole recordings.
+
+    Raises
+    ------
+    InputError
+        Where the run is judged on validation clips: its test clips stay unread.
     """
     from fusionkd_lib.baselines import scores_of  # scikit-learn is slow to import
 
     chosen_on = {"validation": "grouped", "val_fraction": 0.2, "seed": 0}
+    if params.judged_on == "validation":
+        raise InputError("judged_on = validation: baselines read the test clips: use test")
     params = settle(params).replace(**chosen_on, branch=None)
     run, start = Run.of(params, branch=BASELINES), datetime.now(UTC)
     with run.held():

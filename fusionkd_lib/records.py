@@ -232,8 +232,9 @@ def _require(is_so: bool, fault: str) -> None:
 def _provenance(content: bytes, params: Params) -> Provenance:
     """Read where a run comes from; its parameters must say the same."""
     found, dataset = Provenance.model_validate_json(content), DATASETS[params.dataset]
-    is_branch, is_made = len(params.representations) == 1, dataset.folder is None
-    _require((found.kind == "branch") == is_branch, "its parameters are of another kind")
+    n_branches, is_made = len(params.representations), dataset.folder is None
+    kinds = ("baselines", "branch" if n_branches == 1 else "fusion")
+    _require(found.kind in kinds, "its parameters are of another kind")
     _require(params.shortcuts != "all", "its parameters do not name the shortcuts")
     _require(found.dataset.startswith(dataset.title), "its parameters are of another dataset")
     _require((found.data_status == "synthetic") == is_made, "its data have another status")
@@ -263,11 +264,8 @@ def _test_clips(content: bytes, provenance: Provenance) -> TestClips:
 
 
 def _scores(content: bytes, params: Params, provenance: Provenance) -> dict[str, np.ndarray]:
-    heads = {
-        "branch": list(params.representations),
-        "fusion": [*params.representations, FUSED],
-        "baselines": baselines_of(params.representations),
-    }[provenance.kind]
+    heads = [*params.representations, *[FUSED] * (provenance.kind == "fusion")]
+    heads = baselines_of(params.representations) if provenance.kind == "baselines" else heads
     shape, scores = (provenance.n_test, len(provenance.classes)), _arrays(content)
     _require(set(scores) == set(heads), f"it is not of {', '.join(heads)}")
     for head, values in scores.items():

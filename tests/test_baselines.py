@@ -16,6 +16,7 @@ from fusionkd_lib.baselines import (
     support_vectors,
 )
 from fusionkd_lib.catalogue import BASELINES
+from fusionkd_lib.errors import InputError
 from fusionkd_lib.records import Record
 from fusionkd_lib.runs import run_name
 
@@ -252,3 +253,14 @@ def test_tags_have_baselines_too(tiny):
     run = experiment.score_baselines(scenes)
     assert run.provenance.metric == "micro_auprc"
     assert run.score("svm") > run.score("chance")
+
+
+def test_one_representation_has_one_machine(tiny):
+    run = experiment.score_baselines(tiny(representations=["cqt"]))
+    assert list(run.scores) == ["chance", "nearest", "svm_cqt"]
+
+
+def test_where_a_run_is_judged_on_validation_clips_no_baseline_reads_the_test_clips(tiny):
+    params = tiny(judged_on="validation", validation="grouped", select="last")
+    with pytest.raises(InputError, match="judged_on = validation: baselines read the test clips"):
+        experiment.score_baselines(params)

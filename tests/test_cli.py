@@ -285,7 +285,8 @@ def test_a_tls_cluster_serves_who_holds_its_certificate_and_nobody_else(cluster,
         answer = fusionkd("run", "--scheduler", address, *credentials, file, outputs=tmp_path)
         assert answer.exit_code == 1, answer.stdout
         assert f"--scheduler {address}: no Dask scheduler answers there" in answer.stderr
-    assert fusionkd("run", *cluster, file, outputs=tmp_path).exit_code == 0
+    answer = fusionkd("run", *cluster, file, outputs=tmp_path)
+    assert answer.exit_code == 0, answer.stderr
     answer = fusionkd("run", *cluster, file, outputs=tmp_path / "there")
     assert answer.exit_code == 0, answer.stderr
     assert "(2/2)" in answer.stdout

@@ -41,7 +41,7 @@ def use_style() -> None:
 
 def label(name: str) -> str:
     """Return what a figure calls a representation or the fused classifier."""
-    known = name in catalogue.REPRESENTATIONS or name.startswith(catalogue.SUPPORT_VECTORS)
+    known = name in catalogue.REPRESENTATIONS or name in catalogue.LABELS or "svm_" in name
     return catalogue.label(name) if known else name[:1].upper() + name[1:]
 
 
