@@ -268,11 +268,13 @@ print("loss fell:", bool(run.history["loss"].iloc[-1] < run.history["loss"].iloc
 if "val_loss" in run.history:
     loss, val = run.history["loss"], run.history["val_loss"]
     best, n = int(val.argmin()) + 1, len(val)
-    after = "the last: it had not finished learning" if best == n else f"epoch {best} of {n}"
+    place = (
+        "the last epoch, so that more might have helped" if best == n else f"epoch {best} of {n}"
+    )
     display(
         Markdown(
-            f"Training loss went from {loss.iloc[0]:.2f} to {loss.iloc[-1]:.2f}. Validation loss was lowest "
-            f"in {after}, at {val.min():.2f}, and moved by up to {val.diff().abs().max():.2f} from one epoch "
+            f"Training loss went from {loss.iloc[0]:.2f} to {loss.iloc[-1]:.2f}. Validation loss was lowest, at "
+            f"{val.min():.2f}, in {place}; it moved by up to {val.diff().abs().max():.2f} from one epoch "
             "to the next: a single epoch's value is a noisy number."
         )
     )
