@@ -67,3 +67,21 @@ def test_the_framework_shows_both_branches_and_their_teacher():
         (84, 9),
         (128, 9),
     ]
+
+
+def test_each_seed_has_a_dot_in_every_row_and_a_gain_from_the_lowest_to_the_highest(tmp_path):
+    pair = ("logmel", "gammatone")
+    for seed, n_right in enumerate((10, 12, 17)):
+        scores = np.eye(10)[np.where(np.arange(20) < n_right, 0, 1)]
+        start = np.eye(10)[np.where(np.arange(20) < 12, 0, 1)]
+        together = dict.fromkeys([*pair, "fused"], scores)
+        both = {"alone": dict.fromkeys(pair, start), "together": together}
+        write_pair(tmp_path, make_params({"representations": pair, "seed": seed}), both)
+    records, _ = find_records(tmp_path)
+    ax = figures.seed_dots(records)
+    shown = [(*line.get_xdata(), *line.get_ydata()) for line in ax.get_lines()]
+    fused = [x for x, y in shown if y == 0]
+    assert (fused, len(shown)) == ([50, 60, 85], 3 * 6)
+    assert figures.seed_gains(records) == (
+        "Log-mel -10.0 to +25.0 points, Gammatone -10.0 to +25.0 points"
+    )

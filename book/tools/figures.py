@@ -173,14 +173,13 @@ def table_figure(table: Table, *, ax: Axes | None = None) -> Axes:
 
 
 def seed_dots(runs: Sequence[Record], *, ax: Axes | None = None) -> Axes:
-    """Show the rows of one table, a dot for each seed of its runs."""
+    """Show the rows of one table but for chance, a dot for each seed of its runs."""
     tables = _by_seed(runs)
-    rows = tables[0].rows[::-1]
-    ax = ax or plt.subplots(figsize=(6.5, 0.6 + 0.32 * len(rows)))[1]
-    for table in tables:
-        for y, row in enumerate(table.rows[::-1]):
-            ax.plot(row.ours, y, "o", color=COLOURS.get(row.head, BASELINE), alpha=0.6)
-    ax.set_yticks(range(len(rows)), [row.classifier for row in rows])
+    rows = [[row for row in table.rows[::-1] if row.head != catalogue.CHANCE] for table in tables]
+    ax = ax or plt.subplots(figsize=(6.5, 0.6 + 0.32 * len(rows[0])))[1]
+    for y, row in (place for seed in rows for place in enumerate(seed)):
+        ax.plot(row.ours, y, "o", color=COLOURS.get(row.head, BASELINE), alpha=0.6)
+    ax.set_yticks(range(len(rows[0])), [row.classifier for row in rows[0]])
     ax.set(xlabel=tables[0].measured)
     sns.despine(ax=ax)
     return ax
