@@ -460,7 +460,7 @@ def _random_store(path: Path, n_clips: int, n_frames: int) -> np.ndarray:
     return np.load(path, mmap_mode="r")
 
 
-# A branch as small as those of params/quick, with every shortcut off.
+# A small branch, with every shortcut off.
 RECIPE = {
     "representations": ["logmel"],
     "sample_rate": 16000,
