@@ -294,9 +294,10 @@ def trace_row(
     by_name = {run.name: run for run in runs}
     return [
         {"table": of, "classifier": row.classifier, "head": row.head}
-        | {"metrics": by_name[name].metrics.get(row.head), **trace(by_name[name])}
+        | {"metrics": run.metrics.get(row.head, {run.provenance.metric: _value(run, row.head)})}
+        | trace(run)
         for of, row in chosen
-        for name in row.runs
+        for run in (by_name[name] for name in row.runs)
     ]
 
 
@@ -307,9 +308,8 @@ def _note(provenance: Provenance, params: Params) -> str:
     return (
         f"Data: {provenance.data_status}. {provenance.data_note.rstrip('.')}. "
         f"{params.trunk}{weights} at width {params.width:g}, {params.epochs} + "
-        f"{params.n_epochs('fusion')} epochs, "
-        f"{params.sample_rate} Hz.{leaks} The interval resamples recordings of the test clips; it "
-        "does not hold the spread of seeds."
+        f"{params.n_epochs('fusion')} epochs, {params.sample_rate} Hz.{leaks} The interval "
+        "resamples recordings of the test clips; it does not hold the spread of seeds."
     )
 
 

@@ -415,6 +415,10 @@ def test_a_value_of_a_table_is_traced_to_its_runs(tmp_path):
     assert [step["fold"] for step in steps] == [1, 2]
     assert {step["metrics"]["accuracy"] for step in steps} == {24 / N}
     assert {step["head"] for step in steps} == {"gammatone"}
+    means = trace_row(found, records, "Table I", "Mean of branches (KD)")
+    # Where one branch is right and the other wrong, they tie, and the first class, 0, is right.
+    either = (right(30) + right(24))[:, 0].clip(max=1).mean()
+    assert [step["metrics"] for step in means] == [{"accuracy": pytest.approx(either)}] * 2
     assert [len(step["parents"]) for step in steps] == [2, 2]
     assert json.loads(json.dumps(steps), parse_constant=strictly) == steps
     with pytest.raises(InputError, match="no row of Table I is called 'CQT': there are Log-mel,"):
