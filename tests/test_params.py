@@ -500,6 +500,17 @@ def test_plain_papermill_knows_every_key_of_the_quick_files(name, path):
     assert set(read_yaml(path)) <= set(parameters_cell(chapter(name)))
 
 
+def test_chapters_and_the_five_seeds_train_the_same_runs():
+    seeds = load_params(ROOT / "params" / "seeds" / "urban_synth.yaml")
+    chapters = [
+        make_params(parameters_cell(chapter(name))) for name in ("00_the_whole_game", *CHAPTERS)
+    ]
+    branches = {run_name(params, branch="gammatone") for params in (seeds[0], *chapters)}
+    assert len(branches) == 1
+    # Chapter 03 has no joint phase.
+    assert run_name(seeds[0]) == run_name(chapters[0]) == run_name(chapters[2])
+
+
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_a_chapters_own_variables_hide_no_parameter(name):
     # Else its parameters could be checked only once: the check reads the notebook's variables.
