@@ -57,7 +57,7 @@ record = json.loads((project_root() / "outputs" / "reference" / "datasets.json")
 # | From one channel to three "as in [2]" | the stem of that reference: BatchNorm on the input, 1 → 10 and 10 → 3 channels, each with ReLU; a channel that is born dead is turned over | |
 # | Other trunks, more than two branches | the same widths; 1280 for each branch in fusion | `head` |
 # | ShuffleNet: the reference is to its first version | torchvision has the second, and we say so where it is shown | `trunk` |
-# | Weights of the trunks | drawn at random; ImageNet's are available too | `weights` |
+# | Weights of the trunks | drawn at random; ImageNet's, which [2] began with, are available too | `weights` |
 #
 # **Why the last convolution?** MobileNetV2 ends in a map of so many channels; the fusion head's first layer
 # is exactly twice as wide.
