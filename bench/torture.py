@@ -128,8 +128,8 @@ def main() -> None:
     if calm != killed:
         sys.exit(f"after {kills} kills the tables or the weights differ")
     print(
-        f"{kills} of {kills} kills survived: {rows} rows of {len(calm['tables'])} tables and the "
-        f"weights of {runs} runs are equal"
+        f"{kills} of {kills} kills survived: {rows} rows of {len(calm['tables'])} tables, weights "
+        f"and metrics of {runs} runs are equal"
     )
 
 
