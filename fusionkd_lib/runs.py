@@ -142,11 +142,8 @@ class Run:
         params, kind, parents = record.params, record.provenance.kind, record.provenance.parents
         branches = [run_name(params, branch=branch) for branch in params.representations]
         is_fusion = kind == "fusion"
-        name = (
-            branches[0]
-            if kind == "branch"
-            else run_name(params, branch=None if is_fusion else kind)
-        )
+        part = {"branch": params.representations[0], "fusion": None}.get(kind, kind)
+        name = run_name(params, branch=part)
         if name != self.name:
             raise InputError(f"{self.folder}: this is the run {name} under another name: delete it")
         wanted = branches if is_fusion else []
