@@ -212,8 +212,8 @@ display(Markdown(table.to_markdown()))
 # %% mystnb={"image": {"alt": "Accuracy of baselines and classifiers with 95 percent intervals, and the paper's numbers"}}
 ax = figures.table_figure(table)
 # %% [markdown]
-# Do not compare the two columns: ours has other sounds, a network of a fraction of the size and a fraction of
-# the epochs. Compare the rows with each other, and their differences with the width of the intervals.
+# Do not compare the two columns: ours has other sounds, another network, which begins with weights from
+# photographs, and a fraction of the epochs. Compare the rows with each other, and their differences with the width of the intervals.
 
 # %%
 ours = {row.classifier: row.ours for row in table.rows}
@@ -231,8 +231,8 @@ display(
 )
 
 # %% [markdown]
-# And if the dice had fallen otherwise? The seed draws the first weights of the heads and the order of the
-# clips. Here is the same table five times over, from runs that were made beforehand; each dot is a seed.
+# And if the dice had fallen otherwise? The seed draws the first weights of the heads, the order of the clips,
+# and how each is shifted and mixed. Here is the same table five times over, from runs that were made beforehand; each dot is a seed.
 
 # %% mystnb={"image": {"alt": "Accuracy of each classifier for five seeds, one dot per seed"}}
 records, _ = find_records(project_root() / "outputs" / "reference" / "seeds")

@@ -144,9 +144,7 @@ for table in found:
 #   branches did not have. The paper compares them all the same; so do the tables above. Only a control
 #   with $\lambda = 0$ and the same second phase separates the two.
 # - **One seed is one draw.** The intervals hold the luck of the test recordings, not that of the first
-#   weights. The column *Seeds* says how many draws there were. Even the last bits of the arithmetic draw
-#   anew: when a faster layer changed ours in rounding alone, single figures on the small sample of real
-#   clips moved by more than the paper's gains.
+#   weights. The column *Seeds* says how many draws there were.
 # - **One fold is not ten.** UrbanSound8K's folds differ by ten points and more; a fold's figure says
 #   little about the mean of ten.
 #
