@@ -95,5 +95,5 @@ def write_ranking(page: Path) -> None:
     for group, title in GROUPS.items():
         if rows := rank(page.parent, records, group):
             parts.append(f"**{title}**\n\n{tables.markdown(rows)}")
-    text = f"{before}{BEGINS}\n{chr(10).join(parts)}\n{ENDS}{after}"
+    text = f"{before}{BEGINS}\n{(chr(10) * 2).join(parts)}\n{ENDS}{after}"
     page.write_text(text, encoding="utf-8")
