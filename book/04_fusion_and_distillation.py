@@ -138,7 +138,7 @@ axes = figures.feature_maps(
 )
 
 # %% [markdown]
-# Maps here are averaged over their channels, low frequencies at the bottom. Where the heights do not divide each
+# The figure shows the mean over channels, with low frequencies at the bottom. Where the heights do not divide each
 # other, a pooled row is a mixture of two neighbours, and rows in the middle are used twice (exercise 2).
 #
 # ## The fused classifier, written out
@@ -255,7 +255,7 @@ often = [torch.bincount(x, minlength=len(classes)) / max(len(x), 1) for x in run
 luck = 100 * (often[0] * often[1]).sum().item()
 told = (
     f" Of the {int(both.sum())} clips that {' and '.join(figures.label(x.name) for x in branches[:2])} both get right, they name the "
-    f"same second class in **{agree:.0f} %**; if each clip's were dealt to another clip, in {luck:.0f} %."
+    f"same second class in **{agree:.0f} %**; in pairs of unrelated clips it would be {luck:.0f} %."
 )
 display(
     Markdown(
@@ -265,9 +265,9 @@ display(
 )
 
 # %% [markdown]
-# No label says that one class sounds like another. Where networks that were trained apart agree on it more often than such a
-# deal would, it is no noise: it is in the sounds, or in what both learned from photographs. This is the *knowledge*
-# in knowledge distillation.
+# No label says that one class sounds like another. Where two networks that were trained apart agree more often than such
+# pairs do, the second place is no noise: it is in the sounds, or in what both learned from photographs. This is the
+# *knowledge* in knowledge distillation.
 #
 # ## Who teaches whom: Eq. 2 to 4
 #
@@ -380,6 +380,8 @@ display(
 # %% [markdown]
 # A small loss may still pull hard: what moves a branch is the gradient. So we ask how long it is at the branches' logits,
 # once for the labels and once for the teacher, with the trained weights and on the sixteen clips.
+#
+# **Predict:** how hard does the teacher pull, compared with the labels: a tenth, a hundredth, a thousandth?
 
 # %%
 with torch.inference_mode():
