@@ -260,7 +260,8 @@ told = (
 display(
     Markdown(
         f"It hears *{names[first]}*; if not that, *{names[second]}*, then *{names[third]}*. For the second it has {share[0]:.1f} % "
-        f"at temperature 1 and {share[1]:.1f} % at 4." + ("" if data.multi_label else told)
+        f"at temperature 1 and {share[1]:.1f} % at 4."
+        + (told if both.any() and not data.multi_label else "")
     )
 )
 
