@@ -75,7 +75,7 @@ params = notebook_params(globals())
 import torch
 from IPython.display import Markdown, display
 
-from fusionkd_book import figures
+from fusionkd_book import exercises, figures
 from fusionkd_lib import experiment, tables
 from fusionkd_lib.models import n_parameters
 from fusionkd_lib.representations import compute
@@ -138,18 +138,15 @@ for name, values in spectrograms.items():
     print(f"{name:10s} {tuple(batch.shape)} → {tuple(values.shape)}   (B, N) → (B, 1, F, T)")
 
 # %% mystnb={"image": {"alt": "Log-mel, CQT and gammatone spectrograms of a siren, street music and a dog bark"}}
-figure, axes = figures.plt.subplots(3, 3, figsize=(10, 6.5), sharex=True)
-for row, i in enumerate(shown):
-    for ax, (name, module) in zip(axes[row], three.items(), strict=True):
-        figures.show_spectrogram(
-            spectrograms[name][row, 0].numpy(),
-            frequencies=module.frequencies,
-            seconds=params.duration,
-            ax=ax,
-            title=f"{clips.classes[data.targets[i]].replace('_', ' ')} · {figures.label(name)}",
-        )
-for ax in axes.flat:
-    ax.set(xlabel="time (s)" if ax in axes[-1] else "", ylabel="Hz" if ax in axes[:, 0] else "")
+panels = {
+    f"{clips.classes[data.targets[i]].replace('_', ' ')} · {figures.label(name)}": (
+        spectrograms[name][row, 0].numpy(),
+        module.frequencies,
+    )
+    for row, i in enumerate(shown)
+    for name, module in three.items()
+}
+axes = figures.spectrogram_grid(panels, n_columns=3, seconds=params.duration)
 
 # %% [markdown]
 # The same three sounds, nine pictures. What is a thin line in one is a broad smear in another. If the
@@ -164,6 +161,7 @@ for ax in axes.flat:
 ax = figures.framework(
     waveforms[shown[0]], {name: spectrograms[name][0, 0].numpy() for name in params.representations}
 )
+
 # %% [markdown]
 # **Step 3, pretrain.** Each row in colour is a **branch**: one spectrogram, one network, one answer.
 # Each branch is first trained alone, from the labels.
@@ -172,7 +170,7 @@ ax = figures.framework(
 # network has seen, and not yet what it concludes. The maps are pooled to one size, stacked, averaged over
 # frequency and time, and given to a third head. This *fused classifier* knows what all the branches have
 # seen. The committee is formed from half-finished thoughts rather than from finished votes: hence
-# *intermediate* feature fusion.
+# *intermediate* feature fusion. (Chapter 4 asks how much of that word the average leaves.)
 #
 # **Step 5, distil.** All parts go on training together. Each branch still learns from the labels, and now it
 # also tries to reproduce the fused classifier's logits: its opinion of every class, before that is turned into
@@ -211,11 +209,12 @@ display(Markdown(table.to_markdown()))
 
 # %% mystnb={"image": {"alt": "Accuracy of baselines and classifiers with 95 percent intervals, and the paper's numbers"}}
 ax = figures.table_figure(table)
+
 # %% [markdown]
 # Do not compare the two columns: ours has other sounds, another network, which begins with weights from
 # photographs, and a fraction of the epochs. Compare the rows with each other, and their differences with the width of the intervals.
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 ours = {row.classifier: row.ours for row in table.rows}
 labels = [figures.label(name) for name in params.representations]
 machine = max(row.ours for row in table.rows if row.head.startswith("svm"))
@@ -238,7 +237,7 @@ display(
 records, _ = find_records(project_root() / "outputs" / "reference" / "seeds")
 ax = figures.seed_dots(records)
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 told = figures.seed_gains(records)
 display(
     Markdown(f"What the joint phase brought, from the unluckiest seed to the luckiest: {told}.")
@@ -272,25 +271,13 @@ first = params.representations[0]
 own, truth = branches[first].scores[first], run.test.targets
 alone_right, fused_right = own.argmax(1) == truth, run.scores["fused"].argmax(1) == truth
 example = int((fused_right & ~alone_right).argmax())
-figure, ax = figures.plt.subplots(figsize=(9, 3))
-for offset, (name, values, colour) in enumerate(
-    [
-        (f"{figures.label(first)} alone", own[example], "0.7"),
-        (f"{figures.label(first)} (KD)", run.scores[first][example], figures.COLOURS[first]),
-        ("Fused", run.scores["fused"][example], figures.COLOURS["fused"]),
-    ]
-):
-    ax.bar(
-        [x + 0.27 * (offset - 1) for x in range(10)], values, width=0.25, color=colour, label=name
-    )
-ax.set_xticks(
-    range(10), [name.replace("_", " ") for name in clips.classes], rotation=30, ha="right"
-)
-ax.set(
-    ylabel="probability", title=f"a test clip: {clips.classes[truth[example]].replace('_', ' ')}"
-)
-ax.legend(frameon=False)
-figures.sns.despine()
+answers = {
+    f"{figures.label(first)} alone": own[example],
+    f"{figures.label(first)} (KD)": run.scores[first][example],
+    "fused": run.scores["fused"][example],
+}
+title = f"a test clip: {clips.classes[truth[example]].replace('_', ' ')}"
+ax = figures.opinions(answers, clips.classes, title=title)
 
 # %%
 figures.players(
@@ -298,7 +285,7 @@ figures.players(
     sample_rate=params.sample_rate,
 )
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 kinds = (fused_right & ~alone_right).sum(), (alone_right & ~fused_right).sum()
 display(
     Markdown(
@@ -339,7 +326,28 @@ display(
 #
 # ## Exercises
 #
-# **1.** Set `seed = 1` and run the chapter again. Does the order of the rows stay? Do the gains?
+# **1. The measure.** Every result above is an accuracy. Write it, for the classes `targets` (n,) and the probabilities
+# `scores` (n, K) of n clips; the folded cell after yours holds a solution.
+
+
+# %%
+def accuracy(targets, scores):  # (n,), (n, K) → a number
+    ...
+
+
+exercises.check("0.1", accuracy)
+
+
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
+# Solution. `accuracy(run.test.targets, run.scores["fused"])` is the last row of the table, as a share.
+def solution_1(targets, scores):
+    return (scores.argmax(axis=1) == targets).mean()
+
+
+exercises.check("0.1", solution_1)
+
+# %% [markdown]
+# **2.** Set `seed = 1` and run the chapter again. Does the order of the rows stay? Do the gains?
 #
 # <details><summary>Solution</summary>
 #
@@ -350,7 +358,7 @@ display(
 #
 # </details>
 #
-# **2.** Change the pair to `["logmel", "cqt"]`. Which of the paper's tables do you see beside your own
+# **3.** Change the pair to `["logmel", "cqt"]`. Which of the paper's tables do you see beside your own
 # now, and which branch is the weaker one there?
 #
 # <details><summary>Solution</summary>
@@ -360,7 +368,7 @@ display(
 #
 # </details>
 #
-# **3.** Without code: why would you fuse the maps in the middle of the networks, and not simply
+# **4.** Without code: why would you fuse the maps in the middle of the networks, and not simply
 # average the two branches' probabilities at the end?
 #
 # <details><summary>Hint</summary>

@@ -48,7 +48,7 @@ import pandas as pd
 import torch
 from IPython.display import Markdown, display
 
-from fusionkd_book import figures
+from fusionkd_book import exercises, figures
 from fusionkd_lib import audio, experiment, tables
 from fusionkd_lib.datasets import sonyc_labels, sonyc_ust, urban_synth, urbansound8k
 from fusionkd_lib.runs import project_root
@@ -87,13 +87,10 @@ figures.players(
 
 # %% mystnb={"image": {"alt": "Log-mel spectrograms of one clip of each of the ten classes"}}
 frequencies = experiment.representations_of(params)["logmel"].frequencies
-figure, axes = plt.subplots(2, 5, figsize=(11, 4.2), sharex=True, sharey=True)
-for ax, i in zip(axes.flat, first, strict=True):
-    figures.show_spectrogram(
-        spectrograms[i], frequencies=frequencies, seconds=params.duration, ax=ax
-    )
-    ax.set(title=clips.classes[targets[i]].replace("_", " "))
-    ax.label_outer()
+panels = {
+    clips.classes[targets[i]].replace("_", " "): (spectrograms[i], frequencies) for i in first
+}
+axes = figures.spectrogram_grid(panels, n_columns=5, seconds=params.duration)
 
 # %% [markdown]
 # Look for three kinds of pattern. Horizontal lines are **tones**: horn, siren, music. Vertical strokes
@@ -108,13 +105,11 @@ for ax, i in zip(axes.flat, first, strict=True):
 
 # %% mystnb={"image": {"alt": "Spectrograms of three clips of one car-horn recording, nearly alike, and of one clip of another recording"}}
 horns = np.flatnonzero(targets == clips.classes.index("car_horn"))[:4]
-figure, axes = plt.subplots(1, 4, figsize=(11, 2.6), sharey=True)
-for ax, i in zip(axes, horns, strict=True):
-    figures.show_spectrogram(
-        spectrograms[i], frequencies=frequencies, seconds=params.duration, ax=ax
-    )
-    ax.set(title=clips.table["group"][i])
-    ax.label_outer()
+panels = {
+    f"clip {n}: {clips.table['group'][i]}": (spectrograms[i], frequencies)
+    for n, i in enumerate(horns, 1)
+}
+axes = figures.spectrogram_grid(panels, n_columns=4, seconds=params.duration)
 
 # %% [markdown]
 # The horn is pressed at other moments, but its pitch, its room and the hum of its street stay the same. We do
@@ -155,7 +150,7 @@ scores = {
     for split, cv in splits.items()
 }
 
-# %% mystnb={"image": {"alt": "Accuracy of a nearest neighbour and a support vector machine in each of five folds, with a random split and with the fold split"}}
+# %% tags=["hide-input"] jupyter={"source_hidden": true} mystnb={"image": {"alt": "Accuracy of a nearest neighbour and a support vector machine in each of five folds, with a random split and with the fold split"}}
 figure, ax = plt.subplots(figsize=(6, 2.4))
 for y, ((_, split), values) in enumerate(scores.items()):
     colour = "#D55E00" if split == "random split" else "#0072B2"
@@ -166,7 +161,7 @@ ax.set(xlabel="accuracy in % (dots: the five folds)", xlim=(None, 100.5))
 ax.invert_yaxis()
 figures.sns.despine()
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 means = {key: 100 * values.mean() for key, values in scores.items()}
 told = "; ".join(
     f"{name} **{means[name, 'random split']:.0f} %** against **{means[name, 'fold split']:.0f} %**"
@@ -186,6 +181,8 @@ scaled = StandardScaler().fit_transform(described)
 neighbour = NearestNeighbors(n_neighbors=2).fit(scaled).kneighbors(scaled)[1][:, 1]
 groups = clips.table["group"].to_numpy()
 same = groups[neighbour] == groups
+
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 display(
     Markdown(
         f"For **{100 * same.mean():.0f} %** of all clips the most similar other clip is *of the same recording*, though a "
@@ -342,7 +339,7 @@ for ax, key in zip(axes, ("clips by class", "recordings by class"), strict=True)
     figures.sns.despine(ax=ax)
 axes[0].invert_yaxis()
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 by_class = us8k["recordings by class"]
 fewest = min(by_class, key=by_class.get)
 display(
@@ -359,7 +356,7 @@ display(
 #
 # The official folds keep each recording together. We checked. Almost.
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 twice = pd.DataFrame(us8k["in two folds"], columns=["Recording", "Fold", "Class", "Clips"])
 halves = twice.groupby("Recording")["Class"].nunique()
 display(Markdown(tables.markdown(twice.to_dict("records"))))
@@ -395,7 +392,7 @@ figures.sns.heatmap(
 ax.set(xlabel="length in s", title="% of the clips of a class")
 figures.sns.despine()
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 display(
     Markdown(
         f"**{us8k['shorter than 4 s']:,d}** of {us8k['clips']:,d} clips are shorter than 4 s, **{us8k['shorter than 1 s']}** shorter than 1 s."
@@ -406,13 +403,15 @@ display(
 # They must be padded. The paper pads *spectrograms* "with zeros", we pad the *waveform*. In decibels
 # that is not the same thing at all. **Predict:** what does a zero look like in a spectrogram in dB?
 
-# %% mystnb={"image": {"alt": "A short dog bark padded in two ways: dark silence after it when the waveform is padded, a bright block when the dB spectrogram is padded with zeros"}}
+# %%
 module = experiment.representations_of(params)["logmel"]
 n_samples = round(params.duration * params.sample_rate)
 short = clips.read(first[clips.classes.index("dog_bark")], params.sample_rate)[: n_samples // 2]
 padded = module(torch.from_numpy(audio.fit_length(short, n_samples))[None])[0, 0].numpy()
 cut = module(torch.from_numpy(short)[None])[0, 0].numpy()
 zeros = np.pad(cut, ((0, 0), (0, padded.shape[1] - cut.shape[1])))
+
+# %% tags=["hide-input"] jupyter={"source_hidden": true} mystnb={"image": {"alt": "A short dog bark padded in two ways: dark silence after it when the waveform is padded, a bright block when the dB spectrogram is padded with zeros"}}
 figure, axes = plt.subplots(1, 2, figsize=(9, 2.6), sharey=True)
 for ax, values, title in zip(
     axes, (padded, zeros), ("waveform padded", "spectrogram padded with zeros"), strict=True
@@ -430,7 +429,7 @@ for ax, values, title in zip(
 axes[0].set(ylabel="mel band")
 scale = figure.colorbar(image, ax=axes, label="dB")
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 display(
     Markdown(
         f"The padded waveform ends at {padded[:, -1].max():.0f} dB, the padded spectrogram at {zeros[:, -1].max():.0f} dB, "
@@ -457,7 +456,7 @@ events = scenes.events[scenes.events["clip"] == scenes.table["clip"][busiest]].s
 print(events[["label", "onset", "offset"]].to_string(index=False))
 print("target:", scenes.targets[busiest].astype(int), "of", len(scenes.classes), "tags")
 
-# %% mystnb={"image": {"alt": "Log-mel spectrogram of a synthetic street scene with bars above it that show from when to when each event sounds"}}
+# %% tags=["hide-input"] jupyter={"source_hidden": true} mystnb={"image": {"alt": "Log-mel spectrogram of a synthetic street scene with bars above it that show from when to when each event sounds"}}
 scene = scenes.read(busiest, params.sample_rate)
 values = module(torch.from_numpy(scene)[None])[0, 0].numpy()
 figure, (bars, ax) = plt.subplots(2, 1, figsize=(8, 4.2), sharex=True, height_ratios=(1, 2.4))
@@ -470,7 +469,7 @@ bars.barh(
 )
 bars.invert_yaxis()
 figures.sns.despine(ax=bars)
-figures.show_spectrogram(values, frequencies=frequencies, seconds=4.0, ax=ax)
+ax = figures.show_spectrogram(values, frequencies=frequencies, seconds=4.0, ax=ax)
 
 # %%
 figures.players({"the scene": scene}, sample_rate=params.sample_rate)
@@ -507,7 +506,7 @@ ax.grid(axis="y", alpha=0.3)
 ax.legend(frameon=False)
 figures.sns.despine()
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 hits = pd.DataFrame(sonyc["set and true"]).set_axis(crowd.index)
 for table in (crowd, hits):
     table.loc["**all eight**"] = table.sum()
@@ -550,7 +549,7 @@ display(
 # Each coarse tag has finer ones below it, and the coarse column should be 1 where any of its fine ones
 # is. We recomputed all eight from the fine ones.
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 unlike = sonyc["unlike the OR of the fine ones"]
 display(
     Markdown(
@@ -570,7 +569,7 @@ display(
 # A tag is 1, 0 or -1. The last means *not annotated*, which is not the same as *absent*. It becomes NaN in our
 # targets, and neither loss nor metric looks at it. Who left gaps?
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 left = pd.DataFrame(
     [(who, *counts) for who, counts in sonyc["rows, rows with -1"].items()],
     columns=["Annotator", "Rows", "Rows with -1"],
@@ -597,7 +596,28 @@ display(
 #
 # ## Exercises
 #
-# **1.** Give urban synth one clip per recording: take every third row. What does the random split score now?
+# **1. Find the leak.** Given the recording and the fold of each clip, how many recordings sit in more than one fold? Write
+# it, and run it on any dataset before you believe its folds. The folded cell after yours holds a solution.
+
+
+# %%
+def in_two_folds(recordings, folds):  # (n,), (n,) → a number
+    ...
+
+
+exercises.check("1.1", in_two_folds)
+
+
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
+# Solution. On UrbanSound8K's own table it finds the five of this chapter.
+def solution_1(recordings, folds):
+    return int((pd.Series(folds).groupby(recordings).nunique() > 1).sum())
+
+
+exercises.check("1.1", solution_1)
+
+# %% [markdown]
+# **2.** Give urban synth one clip per recording: take every third row. What does the random split score now?
 #
 # <details><summary>Solution</summary>
 #
@@ -608,7 +628,7 @@ display(
 #
 # </details>
 #
-# **2.** The nearest neighbour loses more to the fold split than the support vectors do. Why?
+# **3.** The nearest neighbour loses more to the fold split than the support vectors do. Why?
 #
 # <details><summary>Hint</summary>
 #
@@ -617,7 +637,7 @@ display(
 #
 # </details>
 #
-# **3.** What is the accuracy of a classifier that answers *jackhammer* to every clip of UrbanSound8K? And what
+# **4.** What is the accuracy of a classifier that answers *jackhammer* to every clip of UrbanSound8K? And what
 # share of all tags does a classifier get right that never predicts any tag for SONYC-UST?
 #
 # <details><summary>Solution</summary>

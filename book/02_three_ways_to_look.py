@@ -40,7 +40,7 @@ import numpy as np
 import torch
 from IPython.display import Markdown, display
 
-from fusionkd_book import figures
+from fusionkd_book import exercises, figures
 from fusionkd_lib import experiment, tables
 from fusionkd_lib.representations import build
 
@@ -92,13 +92,15 @@ agrees(decibels(stft_power(siren)), "stft")
 # and two clicks 25 ms apart. **Predict:** which window answers the first question, which the second, and
 # is there one that answers both?
 
-# %% mystnb={"image": {"alt": "The same test sound under windows of 16, 64 and 256 ms: the short one separates the clicks, the long one separates the tones"}}
+# %%
 time = np.arange(rate) / rate
 test = 0.1 * np.sin(2 * np.pi * 1000 * time) + 0.1 * np.sin(2 * np.pi * 1040 * time)
 test[[rate // 2, rate // 2 + rate // 40]] += 8
+windowed = {size: decibels(stft_power(test, size, hop_length=64)) for size in (256, 1024, 4096)}
+
+# %% tags=["hide-input"] jupyter={"source_hidden": true} mystnb={"image": {"alt": "The same test sound under windows of 16, 64 and 256 ms: the short one separates the clicks, the long one separates the tones"}}
 figure, axes = plt.subplots(1, 3, figsize=(10, 3), sharey=True)
-for ax, size in zip(axes, (256, 1024, 4096), strict=True):
-    picture = decibels(stft_power(test, size, hop_length=64))
+for ax, (size, picture) in zip(axes, windowed.items(), strict=True):
     ax.imshow(
         picture,
         origin="lower",
@@ -114,7 +116,8 @@ for ax, size in zip(axes, (256, 1024, 4096), strict=True):
         title=f"window {1000 * size / rate:.0f} ms",
         xlabel="time (s)",
     )
-axes[0].set(ylabel="frequency (Hz)")
+axes[0].set_ylabel("frequency (Hz)")
+figures.sns.despine()
 
 # %% [markdown]
 # The short window hears two clicks, and one tone that beats. The long one hears two tones, and one long
@@ -227,7 +230,7 @@ filtered = decibels(filterbank_power(steady, [pitch]))[0, 16]
 print(f"a tone of {pitch:,.0f} Hz: weighted {weighted:.1f} dB, filtered {filtered:.1f} dB")
 
 # %% [markdown]
-# The filter passes a tone at its centre whole: half its squared amplitude, 0.125, is -9 dB. The weighted sum
+# The filter passes a tone at its centre whole: its level is that of half the squared amplitude. The weighted sum
 # comes to about half of that, because half of the tone's *amplitude* lies at negative frequencies, which the FFT
 # of a real sound leaves out. The library takes the quick way for every clip, and its tests compare it with these
 # lines.
@@ -272,16 +275,11 @@ display(
 # differ: each representation spends its rows in its own way.
 
 # %% mystnb={"image": {"alt": "Log-mel, CQT and gammatone spectrograms of the synthesised siren"}}
-figure, axes = plt.subplots(1, 3, figsize=(11, 3))
-for ax, (name, module) in zip(axes, modules.items(), strict=True):
-    values = module(torch.from_numpy(siren)[None])[0, 0].numpy()
-    figures.show_spectrogram(
-        values,
-        frequencies=module.frequencies,
-        seconds=params.duration,
-        ax=ax,
-        title=figures.label(name),
-    )
+panels = {
+    figures.label(name): (module(torch.from_numpy(siren)[None])[0, 0].numpy(), module.frequencies)
+    for name, module in modules.items()
+}
+axes = figures.spectrogram_grid(panels, n_columns=3, seconds=params.duration)
 
 # %% tags=["hide-input"] jupyter={"source_hidden": true}
 ends = ", ".join(
@@ -371,25 +369,23 @@ display(Markdown(f"At 100 Hz: {'; '.join(told[:3])}. At 3 kHz: {'; '.join(told[3
 # The top CQT windows are shorter than the hop from one frame to the next. What falls between two of them
 # is not heard at all. We move a click through one hop and look at the loudest answer above 2 kHz.
 
-# %% mystnb={"image": {"alt": "Level of a click above 2 kHz against its position between two frames, for the three representations: it falls a little for log-mel and gammatone and into a deep hole for the CQT"}}
+# %%
 offsets = np.linspace(0, hop_length, 33).astype(int)
 click = torch.zeros(len(offsets), rate)
 click[
     torch.arange(len(offsets)), torch.from_numpy(rate // 2 // hop_length * hop_length + offsets)
 ] = 1
-figure, ax = plt.subplots(figsize=(6, 2.8))
-depth = {}
+levels = {}
 for name, module in modules.items():
     high = torch.from_numpy(module.frequencies > 2000)
-    level = module(click)[:, 0, high].amax(dim=(1, 2)).numpy()
-    depth[name] = level.max() - level.min()
-    ax.plot(
-        1000 * offsets / rate,
-        level - level.max(),
-        color=figures.COLOURS[name],
-        lw=thick.get(name),
-        label=figures.label(name),
-    )
+    levels[name] = module(click)[:, 0, high].amax(dim=(1, 2)).numpy()
+depth = {name: level.max() - level.min() for name, level in levels.items()}
+
+# %% tags=["hide-input"] jupyter={"source_hidden": true} mystnb={"image": {"alt": "Level of a click above 2 kHz against its position between two frames, for the three representations: it falls a little for log-mel and gammatone and into a deep hole for the CQT"}}
+figure, ax = plt.subplots(figsize=(6, 2.8))
+for name, level in levels.items():
+    drawn = {"color": figures.COLOURS[name], "lw": thick.get(name), "label": figures.label(name)}
+    ax.plot(1000 * offsets / rate, level - level.max(), **drawn)
 ax.set(xlabel="position of the click after a frame's centre (ms)", ylabel="dB", ylim=(-80, 5))
 ax.legend(frameon=False)
 figures.sns.despine()
@@ -423,19 +419,14 @@ figures.players(
 )
 
 # %% tags=["hide-input"] jupyter={"source_hidden": true} mystnb={"image": {"alt": "Four unnamed clips, each in log-mel, CQT and gammatone"}}
-figure, axes = plt.subplots(3, 4, figsize=(11, 6), sharex=True)
-for row, (name, module) in zip(axes, modules.items(), strict=True):
-    for ax, letter, i in zip(row, "ABCD", mystery, strict=True):
-        figures.show_spectrogram(
-            prepared.data.spectrograms[name][i],
-            frequencies=module.frequencies,
-            seconds=params.duration,
-            ax=ax,
-        )
-        ax.set(title=f"{letter} · {figures.label(name)}", ylabel="Hz" if letter == "A" else "")
-        ax.label_outer()
+panels = {
+    f"{letter} · {figures.label(name)}": (prepared.data.spectrograms[name][i], module.frequencies)
+    for name, module in modules.items()
+    for letter, i in zip("ABCD", mystery, strict=True)
+}
+axes = figures.spectrogram_grid(panels, n_columns=4, seconds=params.duration)
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 names = "; ".join(
     f"{letter} is *{clips.classes[targets[i]].replace('_', ' ')}*"
     for letter, i in zip("ABCD", mystery, strict=True)
@@ -592,7 +583,28 @@ print(
 #
 # ## Exercises
 #
-# **1.** Set `n_mels = 512` and look at the lowest rows of log-mel. What do you see, and why?
+# **1. Louder.** Somebody turns a microphone up, so that all amplitudes grow by `factor`. What becomes of a spectrogram in
+# absolute dB? The folded cell after yours holds a solution.
+
+
+# %%
+def louder(spectrogram, factor):  # (F, T) in dB → (F, T) in dB
+    ...
+
+
+exercises.check("2.1", louder)
+
+
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
+# Solution. The whole picture moves by one number, except where the floor was.
+def solution_1(spectrogram, factor):
+    return spectrogram + 20 * np.log10(factor)
+
+
+exercises.check("2.1", solution_1)
+
+# %% [markdown]
+# **2.** Set `n_mels = 512` and look at the lowest rows of log-mel. What do you see, and why?
 #
 # <details><summary>Solution</summary>
 #
@@ -603,7 +615,7 @@ print(
 #
 # </details>
 #
-# **2.** How small must the hop be for no click to be lost in the top bins of the CQT?
+# **3.** How small must the hop be for no click to be lost in the top bins of the CQT?
 #
 # <details><summary>Hint</summary>
 #
@@ -613,7 +625,7 @@ print(
 #
 # </details>
 #
-# **3.** Give a second of noise to the library's gammatone and to `filterbank_power`. In which rows do the
+# **4.** Give a second of noise to the library's gammatone and to `filterbank_power`. In which rows do the
 # two pictures differ most, and in what?
 #
 # <details><summary>Solution</summary>

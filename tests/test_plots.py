@@ -35,6 +35,44 @@ def test_a_player_holds_the_sound_under_its_name():
     assert np.abs(middle).max() == pytest.approx(0.9, abs=0.1)
 
 
+def test_a_grid_is_filled_row_by_row_and_names_frequencies_once_if_they_are_shared():
+    shared, others = np.array([100.0, 1000.0, 4000.0]), np.array([50.0, 200.0, 800.0])
+    pictures = {name: np.arange(6.0).reshape(3, 2) for name in "abcd"}
+    axes = figures.spectrogram_grid(
+        {name: (values, shared) for name, values in pictures.items()}, n_columns=2, seconds=1.0
+    )
+    assert [ax.get_title() for ax in axes.flat] == list("abcd")
+    named = [ax.yaxis.get_tick_params()["labelleft"] for ax in axes.flat]
+    assert named == [True, False, True, False]
+    apart = {name: (pictures[name], x) for name, x in zip("ab", (shared, others), strict=True)}
+    axes = figures.spectrogram_grid(apart, n_columns=2, seconds=1.0)
+    assert all(ax.yaxis.get_tick_params()["labelleft"] for ax in axes.flat)
+
+
+def test_maps_of_any_height_are_shown_value_by_value():
+    maps = {"four rows": np.eye(4, 6), "three rows": np.eye(3, 6)}
+    shown = [ax.get_images()[0].get_array() for ax in figures.feature_maps(maps)]
+    assert [np.array_equal(*pair) for pair in zip(shown, maps.values(), strict=True)] == [True] * 2
+
+
+def test_opinions_are_a_bar_for_every_class_and_classifier():
+    values = {"label": [0.0, 1.0], "cqt": [0.4, 0.6]}
+    ax = figures.opinions(values, ["dog_bark", "siren"], title="a clip")
+    assert [bar.get_height() for bar in ax.patches] == [0.0, 1.0, 0.4, 0.6]
+    assert to_rgb(ax.patches[2].get_facecolor()) == to_rgb(figures.COLOURS["cqt"])
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["dog bark", "siren"]
+
+
+def test_a_curve_names_the_threshold_of_each_point_but_for_its_two_ends():
+    points = [(0.0, 1.0, None), (0.5, 1.0, 0.9), (1.0, 0.75, 0.4), (1.0, 0.0, None)]
+    ax = figures.precision_recall(points)
+    assert ax.get_lines()[0].get_xydata().tolist() == [list(point[:2]) for point in points]
+    assert [(note.get_text(), note.xy) for note in ax.texts] == [
+        ("0.9", (0.5, 1.0)),
+        ("0.4", (1.0, 0.75)),
+    ]
+
+
 @pytest.mark.parametrize("missing", [[], [0], [0, 1]])
 def test_a_figure_of_a_table_shows_the_rows_that_are_there(tmp_path, missing):
     pair, scores = ("logmel", "gammatone"), np.eye(10)[np.arange(20) % 3]

@@ -22,6 +22,7 @@ from fusionkd_lib.records import Record
 from fusionkd_lib.tables import Table, collect
 
 COLOURS = {name: entry.colour for name, entry in catalogue.REPRESENTATIONS.items()}
+COLOURS |= {f"{catalogue.label(name)} (KD)": colour for name, colour in COLOURS.items()}
 COLOURS |= {catalogue.FUSED: "#000000", catalogue.MEAN: "#666666"}
 BASELINE = "0.55"  # the colour of what a network has to beat
 FLOOR = 80  # dB shown below the loudest point of a spectrogram
@@ -145,6 +146,59 @@ def class_scores(
     ax.set(ylabel=ylabel, ylim=(-0.02, 1.02))
     ax.grid(axis="y", alpha=0.3)
     ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    sns.despine(ax=ax)
+    return ax
+
+
+def spectrogram_grid(
+    panels: Mapping[str, tuple[np.ndarray, np.ndarray]], *, n_columns: int, seconds: float
+) -> np.ndarray:
+    """Show titled spectrograms (F, T) in dB, each with its frequencies (F,), row by row."""
+    n_rows = -(-len(panels) // n_columns)
+    axes = plt.subplots(n_rows, n_columns, figsize=(11, 0.5 + 2.2 * n_rows), squeeze=False)[1]
+    for ax, (title, (values, frequencies)) in zip(axes.flat, panels.items(), strict=True):
+        show_spectrogram(values, frequencies=frequencies, seconds=seconds, ax=ax, title=title)
+        ax.set(xlabel="time (s)" if ax in axes[-1] else "", ylabel="Hz" if ax in axes[:, 0] else "")
+        if len({tuple(frequencies) for _, frequencies in panels.values()}) == 1:
+            ax.label_outer()
+    return axes
+
+
+def feature_maps(maps: Mapping[str, np.ndarray]) -> Sequence[Axes]:
+    """Show maps (f, t) of any height beside each other, a rectangle for each value."""
+    axes = plt.subplots(1, len(maps), figsize=(11, 1.9))[1]
+    for ax, (title, values) in zip(axes, maps.items(), strict=True):
+        ax.imshow(values, origin="lower", cmap="magma")
+        ax.set(title=title, xticks=[], yticks=range(len(values)))
+    return axes
+
+
+def opinions(
+    probabilities: Mapping[str, Sequence[float]], classes: Sequence[str], *, title: str
+) -> Axes:
+    """Show what several classifiers say about one clip: a bar per class and classifier."""
+    ax, greys = plt.subplots(figsize=(9, 3))[1], iter(("0.75", "0.5", "0.25"))
+    width = 0.8 / len(probabilities)
+    for index, (name, values) in enumerate(probabilities.items()):
+        x = np.arange(len(classes)) + width * (index - (len(probabilities) - 1) / 2)
+        ax.bar(x, values, width, color=COLOURS.get(name) or next(greys), label=label(name))
+    names = [name.replace("_", " ") for name in classes]
+    ax.set_xticks(range(len(names)), names, rotation=30, ha="right")
+    ax.set(ylabel="probability", title=title)
+    ax.legend(frameon=False)
+    sns.despine(ax=ax)
+    return ax
+
+
+def precision_recall(points: Sequence[tuple[float, float, float | None]]) -> Axes:
+    """Show points (recall, precision, threshold) as a curve, and the area under it."""
+    ax = plt.subplots(figsize=(5, 3.2))[1]
+    recall, precision, _ = zip(*points, strict=True)
+    ax.fill_between(recall, precision, color=COLOURS["logmel"], alpha=0.15)
+    ax.plot(recall, precision, "o-", color=COLOURS["logmel"])
+    for x, y, threshold in points[1:-1]:  # the ends are of the metric's making
+        ax.annotate(f"{threshold:.1f}", (x, y), xytext=(5, 4), textcoords="offset points")
+    ax.set(xlabel="recall", ylabel="precision", xlim=(-0.02, 1.12), ylim=(-0.02, 1.12))
     sns.despine(ax=ax)
     return ax
 

@@ -1,0 +1,110 @@
+"""Checks of the exercises: one call answers with a sentence, whatever a reader has written."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from IPython.display import Markdown
+
+from fusionkd_lib import losses, metrics
+
+
+class Exercise(NamedTuple):
+    """What is right, a hint, and the arguments that a function is tried on."""
+
+    right: Any  # a value, or a function that is known to be right
+    hint: str
+    tries: tuple[tuple[Any, ...], ...] = ()
+
+
+def check(number: str, answer: Any) -> Markdown:
+    """Say whether the answer to an exercise is right; if it is not, give a hint.
+
+    Parameters
+    ----------
+    number
+        Chapter and exercise, such as ``"3.1"``.
+    answer
+        A value or a function, as the exercise asks; ``...`` stands for one not yet written.
+
+    Examples
+    --------
+    >>> check("3.2", ...).data
+    '**Exercise 3.2: not yet.** Put lines of your own in place of the dots.'
+    """
+    fault = _fault(EXERCISES[number], answer)
+    return Markdown(f"**Exercise {number}: {f'not yet.** {fault}' if fault else 'right.**'}")
+
+
+def _fault(exercise: Exercise, answer: Any) -> str | None:
+    for arguments in exercise.tries or [()]:
+        try:
+            given = answer(*arguments) if callable(answer) else answer
+            if given is None or given is ...:
+                return "Put lines of your own in place of the dots."
+            right = exercise.right(*arguments) if arguments else exercise.right
+            if not _equal(given, right):
+                return exercise.hint
+        except Exception as error:  # whatever a reader's lines raise is told in a sentence
+            return f"It stops with {type(error).__name__}: {error}."
+    return None
+
+
+def _equal(given: Any, right: Any) -> bool:
+    given, right = (np.asarray(torch.as_tensor(x).detach(), float) for x in (given, right))
+    return given.shape == right.shape and np.allclose(given, right, atol=1e-4)
+
+
+def _in_two_folds(recordings: np.ndarray, folds: np.ndarray) -> int:
+    pairs = np.unique(np.stack([recordings, folds]), axis=1)
+    return int((np.unique(pairs[0], return_counts=True)[1] > 1).sum())
+
+
+_ONE, _TWO, _SHARES = (
+    torch.tensor([[2.0, 0.0, -1.0], [0.5, -0.5, 1.5]]),
+    torch.tensor([[3.0, 1.0, -2.0], [-1.0, 0.5, 2.0]]),
+    torch.tensor([[0.7, 0.3, 0.0], [0.0, 0.5, 0.5]]),
+)
+EXERCISES = {
+    "0.1": Exercise(
+        metrics.accuracy,
+        "`scores.argmax(axis=1)` is the class that each clip is given.",
+        ((np.array([0, 1, 2, 2]), np.eye(3)[[0, 2, 2, 2]]), (np.array([1]), np.eye(2)[:1])),
+    ),
+    "1.1": Exercise(
+        _in_two_folds,
+        "Group the folds by recording, and count the recordings that have more than one.",
+        ((np.array([7, 7, 8, 8, 9]), np.array([1, 2, 1, 1, 3])), (np.arange(3), np.ones(3))),
+    ),
+    "2.1": Exercise(
+        lambda decibels, factor: decibels + 20 * np.log10(factor),
+        "Power goes with the square of the amplitude: `10 log10` of a square is `20 log10`.",
+        ((np.array([-60.0, -20.0]), 0.5), (np.array([-30.0]), 10.0)),
+    ),
+    "3.1": Exercise(
+        partial(losses.classification_loss, multi_label=False),
+        "Weight the logarithms with the shares, sum over classes, and average over clips.",
+        ((_ONE, _SHARES), (_TWO, _SHARES)),
+    ),
+    "3.2": Exercise(0.125, "The points are (0, 1), one for each threshold, 1 and 0.5, and (1, 0)."),
+    "3.3": Exercise(
+        lambda n_in, n_out, expansion: expansion * n_in * (n_in + 9 + n_out),
+        "Three terms: 1 x 1 to the wide map, 3 x 3 on each channel alone, 1 x 1 to `n_out`.",
+        ((24, 24, 6), (16, 24, 6), (96, 160, 3)),
+    ),
+    "4.1": Exercise(
+        lambda student, teacher: 2 * (student - teacher) / student.numel(),
+        "The derivative of a square is twice its base; the mean divides by B and by K.",
+        ((_ONE, _TWO), (_TWO[:1], _ONE[:1])),
+    ),
+    "4.2": Exercise(
+        [1 / 6, 1 / 3, 1 / 3, 1 / 6],
+        "Each of three pooled rows is the mean of two neighbours: which rows are in two of them?",
+    ),
+    "4.3": Exercise(
+        lambda one, other, t: losses.distillation_loss(one, other, kind="kl", temperature=t),
+        "The teacher's probabilities weight the differences of the two `log_softmax(dim=1)`.",
+        ((_ONE, _TWO, 1.0), (_ONE, _TWO, 4.0)),
+    ),
+}
