@@ -36,6 +36,7 @@ def write(places: Iterable[Path], folder: Path) -> dict[str, str]:
     InputError
         Where a record is damaged.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     runs, found = {}, []
     for place in places:
         records, faults = find_records(place)
@@ -45,7 +46,7 @@ def write(places: Iterable[Path], folder: Path) -> dict[str, str]:
         found += tables.collect(records)
     behind: dict[tuple[str, ...], list[tuple[Table, Row]]] = {}
     for table in found:
-        for row in table.rows:
+        for row in _with_runs(table):
             behind.setdefault(row.runs, []).append((table, row))
     homes = {name: names[0] for names in behind for name in names}
     for names, rows in behind.items():
@@ -58,9 +59,13 @@ def write(places: Iterable[Path], folder: Path) -> dict[str, str]:
     return linked
 
 
+def _with_runs(table: Table) -> list[Row]:
+    return [row for row in table.rows if row.runs]  # the others' runs are not there
+
+
 def _linked(rows: str, table: Table) -> str:
     """Make each classifier of a table's rows a link to the page of its runs."""
-    for row in table.rows:
+    for row in _with_runs(table):
         link = f"| [{row.classifier}](/records/{row.runs[0]}.md) |"
         rows = rows.replace(f"| {row.classifier} ".ljust(rows.index("|", 1)) + "|", link)
     return rows

@@ -50,10 +50,14 @@ def vendor(package: str, folder: Path) -> Path:
         try:
             subprocess.run(command, check=True, capture_output=True)
         except (OSError, subprocess.CalledProcessError) as error:
-            raise InputError(f"{package}: npm could not fetch it: install npm, go online") from error
+            raise InputError(
+                f"{package}: npm could not fetch it: install npm, go online"
+            ) from error
         (archive,) = Path(place).iterdir()
         if hashlib.sha512(archive.read_bytes()).digest() != base64.b64decode(digest):
-            raise InputError(f"{package}: another content than the pinned: update VENDORED on purpose")
+            raise InputError(
+                f"{package}: another content than the pinned: update VENDORED on purpose"
+            )
         with tarfile.open(archive) as files:
             path.write_bytes(files.extractfile(member).read())
     return path
@@ -110,4 +114,3 @@ def _turn(
             alt = output.metadata.get(kind, {}).get("alt", alt)
             output["data"] = {"text/markdown": f"![{alt}]({pictures.name}/{path.name})"}
             return
-
