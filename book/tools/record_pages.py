@@ -37,6 +37,7 @@ def write(places: Iterable[Path], folder: Path) -> dict[str, str]:
         Where a record is damaged.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    figures.use_style()
     runs, found = {}, []
     for place in places:
         records, faults = find_records(place)
