@@ -1,6 +1,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+# Sphinx and a driver of browsers: a hundred megabytes that only the web book needs.
+SITE_READY := .venv/.site-ready
+SITE := outputs/site
 # A module or a chapter stays in one process, with what it trained for all of its tests.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=2 --dist=loadscope --no-loadscope-reorder
 # A double-click on a chapter opens a notebook, and no news pop up.
@@ -8,10 +11,10 @@ LAB := JUPYTER_CONFIG_PATH="$(CURDIR)/book/tools/lab$${JUPYTER_CONFIG_PATH:+:$$J
 NBVAL := $(PYTEST) -p no:cacheprovider --nbval-lax --nbval-current-env --nbval-cell-timeout=300
 
 .DEFAULT_GOAL := help
-.PHONY: help install lab book test check bench torture notebooks executed clean
+.PHONY: help install lab book site test test-site check bench torture notebooks executed clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 install: $(READY) ## set up .venv from the lock of exact versions
 
@@ -30,6 +33,19 @@ book: $(READY) ## train all pairs on the embedded data and render Tables I to II
 	$(BIN)/fusionkd run params/quick/*.yaml
 	$(BIN)/fusionkd table
 	$(BIN)/python -m fusionkd_book tables
+	@test -e $(SITE)/index.html && echo "The book to read: $(CURDIR)/$(SITE)/index.html" || \
+	  echo "The book to read, in a browser and without a network: make site"
+
+site: $(SITE_READY) ## build the book as web pages, which open from their folder
+	rm -rf $(SITE)
+	$(BIN)/python -m fusionkd_book site
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --builder html \
+	  --doctree-dir $(SITE)-source/.doctrees $(SITE)-source $(SITE)
+	@echo "$(CURDIR)/$(SITE)/index.html"
+
+$(SITE_READY): requirements-site.lock $(READY)
+	$(BIN)/pip install --quiet --constraint requirements.lock --requirement requirements-site.lock
+	@touch $@
 
 test: $(READY) ## what a change must pass: ruff, pytest, every executed chapter again with nbval
 	$(BIN)/ruff check .
@@ -37,8 +53,11 @@ test: $(READY) ## what a change must pass: ruff, pytest, every executed chapter 
 	$(PYTEST) -m "not slow"
 	FUSIONKD_OUTPUTS=$$(mktemp -d) $(NBVAL) outputs/executed
 
-check: $(READY) ## what takes too long for every change: slow tests, and a grid killed 3 times
-	$(PYTEST) -m slow
+test-site: site ## look at every page in headless Chromium, on a phone and on a desk
+	$(PYTEST) -rs tests/test_site.py
+
+check: site ## what takes too long for every change: slow tests, the web book, a grid killed 3 times
+	$(PYTEST) -rs -m slow
 	$(BIN)/python -m bench.torture 3
 
 bench: $(READY) ## time ours and the peers side by side
@@ -54,4 +73,5 @@ executed: $(READY) ## execute every chapter and keep the copies that are committ
 	$(BIN)/python -m fusionkd_book executed
 
 clean: ## remove the environment and every run
-	rm -rf .venv outputs/runs outputs/features outputs/notebooks outputs/book
+	rm -rf .venv outputs/runs outputs/features outputs/notebooks outputs/book \
+	  $(SITE) $(SITE)-source outputs/vendor

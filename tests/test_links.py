@@ -20,7 +20,9 @@ ROOT = Path(__file__).parents[1]
 BOOK, EXECUTED = ROOT / "book", ROOT / "outputs" / "executed"
 SOURCES = [f"{name}.py" for name in publish.chapters()]
 COPIES = sorted(path.name for path in EXECUTED.glob("*.ipynb"))
-PAGES = sorted({*ROOT.glob("*.md"), *ROOT.glob("[a-z]*/**/*.md")})
+# What the web book is built from leads to its pages, which tests/test_site.py follows.
+OF_THE_SITE = {*ROOT.glob("book/site/**/*.md"), *ROOT.glob("outputs/site-source/**/*.md")}
+PAGES = sorted({*ROOT.glob("*.md"), *ROOT.glob("[a-z]*/**/*.md")} - OF_THE_SITE)
 OUTSIDE = re.compile(r"[a-z]+:")  # https:, mailto:, data:
 
 

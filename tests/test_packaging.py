@@ -24,8 +24,8 @@ def normalised(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def lines_of_the_lock() -> list[str]:
-    lines = (ROOT / "requirements.lock").read_text().splitlines()
+def lines_of_the_lock(name: str = "requirements.lock") -> list[str]:
+    lines = (ROOT / name).read_text().splitlines()
     return [line for line in lines if line and not line.startswith("#")]
 
 
@@ -49,7 +49,8 @@ def environment() -> dict[str, str]:
 def groups() -> dict[str, list[str]]:
     """Return the requirements of each group; what runs need is ``run``."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return {"run": project["dependencies"], **project["optional-dependencies"]}
+    found = {"run": project["dependencies"], **project["optional-dependencies"]}
+    return {name: lines for name, lines in found.items() if name != "site"}  # its lock is its own
 
 
 def needed_by(lines: Iterable[str]) -> set[str]:
@@ -85,13 +86,19 @@ def imported_by(folder: str) -> set[str]:
     return {normalised(installed[n][0]) for n in names - ours - sys.stdlib_module_names}
 
 
-def test_the_lock_has_one_exact_version_a_line():
+def test_the_locks_have_one_exact_version_a_line():
     names = []
-    for line in lines_of_the_lock():
+    for line in lines_of_the_lock() + lines_of_the_lock("requirements-site.lock"):
         name, version = re.fullmatch(r"([\w.-]+)==([\w.!]+)", line).groups()  # no '+', no address
         names.append(normalised(name))
         assert version[0].isdigit()
     assert len(names) == len(set(names))
+
+
+def test_what_the_web_book_names_is_in_its_lock():
+    named = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    locked = [line.split("==")[0] for line in lines_of_the_lock("requirements-site.lock")]
+    assert set(map(normalised, named["site"])) <= set(map(normalised, locked))
 
 
 def test_what_the_project_names_is_in_the_environment_and_that_is_in_the_lock(

@@ -8,6 +8,7 @@ import pytest
 import soundfile
 from handmade import write_pair
 from matplotlib.colors import to_rgb
+from PIL import Image
 
 from fusionkd_book import figures
 from fusionkd_lib.params import make_params
@@ -71,6 +72,23 @@ def test_a_curve_names_the_threshold_of_each_point_but_for_its_two_ends():
         ("0.9", (0.5, 1.0)),
         ("0.4", (1.0, 0.75)),
     ]
+
+
+@pytest.mark.parametrize(("vector", "kind"), [(False, "image/png"), (True, "image/svg+xml")])
+def test_a_shown_figure_tells_its_text_in_its_output_and_is_shown_once(monkeypatch, vector, kind):
+    shown = []
+    monkeypatch.setattr(figures, "display", lambda *args, **kwargs: shown.append((args, kwargs)))
+    figure, _ = plt.subplots()
+    figures.show(figure, alt="a & b", caption="*Nothing* is drawn.", vector=vector)
+    ((picture,), told), ((caption,), _) = shown
+    assert told == {"metadata": {kind: {"alt": "a & b"}}, "raw": True}
+    if vector:
+        assert "<title>a &amp; b</title>" in picture[kind]
+    else:
+        image = Image.open(io.BytesIO(base64.b64decode(picture[kind])))
+        assert image.info["Title"] == "a & b"
+    assert caption.data == "*Nothing* is drawn."
+    assert plt.get_fignums() == []  # or the notebook would show it again
 
 
 @pytest.mark.parametrize("missing", [[], [0], [0, 1]])

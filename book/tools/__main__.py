@@ -4,7 +4,7 @@ from tempfile import TemporaryDirectory
 
 import click
 
-from fusionkd_book import publish
+from fusionkd_book import publish, web
 from fusionkd_book import tuning as ranking
 from fusionkd_lib.cli import Commands
 from fusionkd_lib.runs import outputs_root, project_root
@@ -46,6 +46,12 @@ def reference() -> None:
     for path in publish.keep_reference(outputs_root() / "runs", folder):
         click.echo(path)
     publish.write_readme(project_root() / "README.md", folder)
+
+
+@main.command()
+def site() -> None:
+    """Gather what the web book is built from; `make site` builds it."""
+    click.echo(web.gather(outputs_root() / "site-source"))
 
 
 @main.command()

@@ -13,8 +13,10 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 import soundfile
-from IPython.display import HTML
+from IPython.core.pylabtools import print_figure
+from IPython.display import HTML, Markdown, display
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
 from fusionkd_lib import catalogue
@@ -38,6 +40,29 @@ def use_style() -> None:
             "image.interpolation": "nearest",  # every value is one rectangle
         }
     )
+
+
+def show(figure: Figure, *, alt: str, caption: str = "", vector: bool = False) -> None:
+    """Display a figure once, with its alternative text and, below it, its caption.
+
+    The text goes into the metadata of the output, where nbconvert and the web book look for it, and
+    into the picture itself.
+
+    Parameters
+    ----------
+    alt
+        What a reader is told who does not see the figure.
+    caption
+        The message of the figure, in Markdown.
+    vector
+        Whether it is a drawing, sharp at every size (SVG); else it is made of pixels (PNG).
+    """
+    form, kind = ("svg", "image/svg+xml") if vector else ("png", "image/png")
+    picture = print_figure(figure, form, base64=True, metadata={"Title": alt})
+    plt.close(figure)
+    display({kind: picture}, metadata={kind: {"alt": alt}}, raw=True)
+    if caption:
+        display(Markdown(caption))
 
 
 def label(name: str) -> str:

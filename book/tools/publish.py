@@ -89,7 +89,16 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         cell.metadata = {key: cell.metadata[key] for key in keys if cell.metadata.get(key)}
         if cell.cell_type == "code":
             cell.outputs = _one_stream(o for o in cell.outputs if o.get("name") != "stderr")
+            _tell_figures(cell)
     return notebook
+
+
+def _tell_figures(cell: nbformat.NotebookNode) -> None:
+    """Give the figures of a cell its alternative text, where they have none of their own."""
+    alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt")
+    for output in cell.outputs:
+        if alt and "image/png" in output.get("data", {}):
+            output.metadata.setdefault("image/png", {}).setdefault("alt", alt)
 
 
 def _one_stream(outputs: Iterable[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
