@@ -165,13 +165,17 @@ def distillation_terms(output: Output, distillation: Distillation, *, multi_labe
     return {f"kd_{name}": loss(branch.logits) for name, branch in output.branches.items()}
 
 
-def total_loss(terms: Terms, *, kd_weight: float = 0.0) -> Tensor:
+def total_loss(terms: Terms, *, kd_weight: float = 0.0, fused_weight: float = 1.0) -> Tensor:
     """L = L_CE + lambda L_KD (Eq. 4), of terms named ``ce_...`` and ``kd_...``.
+
+    With ``fused_weight``, that of the fused classifier's own term, and lambda at 0, each branch is
+    trained as it would be alone.
 
     >>> terms = {"ce_cqt": torch.tensor(1.0), "ce_fused": torch.tensor(2.0)}
     >>> total_loss(terms | {"kd_cqt": torch.tensor(10.0)}, kd_weight=0.5)
     tensor(8.)
     """
-    cross_entropy = sum(term for name, term in terms.items() if name.startswith("ce_"))
+    weights = {"ce_fused": fused_weight}
+    cross_entropy = sum(weights.get(n, 1.0) * x for n, x in terms.items() if n.startswith("ce_"))
     distillation = sum(term for name, term in terms.items() if name.startswith("kd_"))
     return cross_entropy + kd_weight * distillation

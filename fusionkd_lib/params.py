@@ -147,6 +147,7 @@ class Params(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf_nan=
     teacher: Literal["fused", "mean"] = "fused"  # of the branches: the mean is of their logits
     detach_teacher: bool = True
     ramp_epochs: Positive | None = None  # else the whole joint phase
+    fused_weight: NotNegative = 1.0  # of its own loss; 0, and kd_weight 0: branches go on alone
     select: Literal["joint", "per_head", "last"] = "joint"  # which epoch is judged
     seed: Seed = 0
 

@@ -37,7 +37,7 @@ PLACE_KEYS = {"data_root", "device", "branch"}
 # What the joint phase alone has.
 JOINT_KEYS = {
     *("representations", "joint_epochs", "tap", "fusion", "kd_weight", "kd_loss", "temperature"),
-    *("teacher", "views", "detach_teacher", "ramp_epochs"),
+    *("teacher", "views", "detach_teacher", "ramp_epochs", "fused_weight"),
 }
 # What baselines have, beside the settings of their clips and representations.
 CLIP_KEYS = {

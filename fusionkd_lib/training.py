@@ -56,6 +56,8 @@ class Recipe:
         Of the moving average of weights and BatchNorm statistics that is judged in their place.
     distillation
         How the branches of a fused network learn from it.
+    fused_weight
+        As of `losses.total_loss`.
     select
         ``"joint"``: one best epoch for all classifiers; ``"per_head"``: each has its own;
         ``"last"``: the last epoch.
@@ -79,6 +81,7 @@ class Recipe:
     mixup_alpha: float = 0.3
     ema_decay: float | None = None
     distillation: losses.Distillation = losses.PAPER
+    fused_weight: float = 1.0
     select: str = "joint"
     seed: int = 0
     shortcuts: tuple[str, ...] = ()
@@ -105,7 +108,7 @@ def train_step(
     kd_weight
         lambda of this step.
     recipe
-        Its ``distillation`` and ``shortcuts`` count here.
+        Its ``distillation``, ``fused_weight`` and ``shortcuts`` count here.
 
     Returns
     -------
@@ -120,7 +123,8 @@ def train_step(
         terms = losses.classification_terms(output, targets, multi_label=multi_label)  # Eq. 1 or 3
         terms |= losses.distillation_terms(output, recipe.distillation, multi_label=multi_label)
         terms = {name: share[name[:2]] * term for name, term in terms.items()}
-        total = losses.total_loss(terms, kd_weight=kd_weight)  # Eq. 4
+        weights = {"kd_weight": kd_weight, "fused_weight": recipe.fused_weight}
+        total = losses.total_loss(terms, **weights)  # Eq. 4
         total.backward()
         for name, term in (terms | {"loss": total}).items():
             step[name] = step.get(name, 0.0) + term.detach()
@@ -285,9 +289,10 @@ def fit(
         settings = {"epoch": epoch, "kd_weight": kd_weight, "recipe": recipe}
         row |= train_epoch(model, optimizer, data, train, **settings)
         validated = validation_losses(judged, data, validation, recipe=recipe)
-        row |= {f"val_ce_{head}": loss for head, loss in validated.items()}
+        validated = {f"ce_{head}": loss for head, loss in validated.items()}
+        row |= {f"val_{name}": loss for name, loss in validated.items()}
         if validated:
-            row["val_loss"] = sum(validated.values())
+            row["val_loss"] = losses.total_loss(validated, fused_weight=recipe.fused_weight)
         _refuse_divergence(row)
         criterion = row.get("val_loss", row["loss"])
         if recipe.schedule == "plateau":

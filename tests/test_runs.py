@@ -119,6 +119,7 @@ def test_which_epoch_is_kept_names_a_branch_too(select):
         {"temperature": 1.0},
         {"detach_teacher": False},
         {"teacher": "mean"},
+        {"fused_weight": 0.0},
         {"views": "own"},
         {"ramp_epochs": 3},
         {"joint_epochs": 5},

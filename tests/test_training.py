@@ -204,6 +204,21 @@ def test_a_step_of_a_fused_network_is_eq_2_to_4_bit_for_bit(multi_label):
     torch.testing.assert_close(ours.state_dict(), by_hand.state_dict(), rtol=0, atol=0)
 
 
+def test_without_the_fused_loss_and_lambda_each_branch_is_trained_as_alone_bit_for_bit():
+    spectrograms, targets = toy().batch(TRAIN[:8])
+    ours, apart = fused(), fused().branches
+    ours_optimizer = optimizer_of(ours)
+    optimizers = {name: optimizer_of(network) for name, network in apart.items()}
+    for _ in range(3):
+        whole = [(spectrograms, targets, WHOLE)]
+        train_step(ours, ours_optimizer, whole, recipe=Recipe(fused_weight=0.0))
+        for name, network in apart.items():
+            optimizers[name].zero_grad()
+            cross_entropy(network(spectrograms).logits, targets).backward()
+            optimizers[name].step()
+    torch.testing.assert_close(ours.branches.state_dict(), apart.state_dict(), rtol=0, atol=0)
+
+
 # Learning
 
 
