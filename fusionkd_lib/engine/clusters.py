@@ -54,6 +54,8 @@ def open_client(
             f"--scheduler {scheduler}: no Dask scheduler answers there ({error}): start one with "
             "dask scheduler, check the certificates of a tls:// one, or leave the option out"
         ) from None
+    if not client.scheduler_info()["workers"]:
+        print(f"{scheduler}: waiting for workers: dask worker {scheduler}", flush=True)
     if client.dashboard_link:
         print(f"Dask's dashboard: {client.dashboard_link}", flush=True)
     return client
