@@ -2,13 +2,16 @@
 
 import io
 import json
+import logging
 import os
 import re
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import numpy as np
@@ -16,6 +19,7 @@ import pandas as pd
 import pytest
 import soundfile
 from click.testing import CliRunner
+from distributed.client import FutureCancelledError
 from handmade import write_pair
 from hostile import check, refused, score, sentence_of, tone, write_predictions
 from miniature import make_sonyc_ust, make_urbansound8k
@@ -24,7 +28,7 @@ from fusionkd_book import publish
 from fusionkd_lib import cli, storage
 from fusionkd_lib.audio import load_mono
 from fusionkd_lib.datasets import sonyc_labels, urbansound8k
-from fusionkd_lib.engine import batch, watching
+from fusionkd_lib.engine import batch, clusters, notebooks, watching
 from fusionkd_lib.engine.graph import plan
 from fusionkd_lib.errors import InputError, seen
 from fusionkd_lib.params import load_params
@@ -266,6 +270,7 @@ def test_an_ogg_of_one_stream_is_read_whole(tmp_path, subtype):
 FULL = """
 import resource, signal, sys
 from pathlib import Path
+from types import SimpleNamespace
 import torch
 from safetensors.torch import save_file
 from fusionkd_lib.storage import replacing
@@ -293,6 +298,7 @@ def test_a_full_disk_is_the_systems_error_whichever_library_writes(tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+from types import SimpleNamespace
 from fusionkd_lib.storage import replacing
 with replacing(Path(sys.argv[1])) as partial:
     partial.write_text("half")
@@ -327,6 +333,53 @@ def test_a_history_that_is_none_is_not_shown_and_stops_nothing(tiny, content):
     assert watching._progress(node) == ""
     (node.run.folder / "history.csv").write_text("epoch,loss,seconds\n1,0.25,3\n")
     assert "epoch 1/2, loss 0.250" in watching._progress(node)
+
+
+class Gone:
+    def result(self):
+        raise FutureCancelledError("run", "scheduler lost")
+
+
+def test_a_scheduler_that_died_is_one_sentence_and_no_traceback():
+    outcome = batch.outcome_of("run", Gone())
+    assert (outcome.status, outcome.message) == (
+        "failed",
+        "the scheduler is gone: start it, and the same command again",
+    )
+    assert not logging.getLogger("distributed.client").isEnabledFor(logging.ERROR)
+
+
+@pytest.mark.parametrize(("workers", "says"), [({}, "waiting for workers"), ({"w": {}}, "")])
+def test_a_scheduler_without_workers_is_not_waited_for_without_a_word(
+    monkeypatch, capsys, workers, says
+):
+    client = SimpleNamespace(dashboard_link=None, scheduler_info=lambda: {"workers": workers})
+    monkeypatch.setattr(clusters, "Client", lambda *_, **__: client)
+    assert clusters.open_client(workers=1, scheduler="tls://there:1") is client
+    told = capsys.readouterr().out
+    assert says in told if says else told == ""
+
+
+def test_an_outputs_folder_whose_path_is_too_long_for_a_socket_can_be_used(
+    tmp_path, tiny, monkeypatch
+):
+    folder = tmp_path / ("x" * 150)
+    monkeypatch.setenv("FUSIONKD_OUTPUTS", str(folder))
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("print(6 * 7)")])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+    folder.mkdir()
+    executed = notebooks.execute(notebook, folder / "x.ipynb")
+    assert executed.cells[-1].outputs[0].text == "42\n"
+
+
+def test_a_folder_for_temporary_files_that_is_too_long_for_a_socket_is_one_sentence(
+    tmp_path, monkeypatch
+):
+    folder = tmp_path / ("x" * 150)
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    notebook = nbformat.v4.new_notebook()
+    check(sentence_of(notebooks.execute, notebook, tmp_path / "x.ipynb"), "TMPDIR", "shorter")
 
 
 def test_an_outputs_folder_that_is_a_loop_is_one_sentence(tmp_path, tiny, monkeypatch):

@@ -16,6 +16,7 @@ from typing import Any
 
 import nbformat
 from distributed import Client, Future, KilledWorker
+from distributed.client import FutureCancelledError
 from nbclient.exceptions import DeadKernelError
 
 from fusionkd_lib.catalogue import BASELINES
@@ -137,6 +138,10 @@ def outcome_of(name: str, future: Future) -> Outcome:
     except KilledWorker:
         told = f"it killed several workers, most often for want of memory: {LESS_MEMORY}"
         return Outcome(name, "failed", told)
+    except FutureCancelledError:
+        return Outcome(
+            name, "failed", "the scheduler is gone: start it, and the same command again"
+        )
     except Exception as error:  # an error of ours, told without stopping the other runs
         return Outcome(name, "failed", seen(f"{type(error).__name__}: {error}"))
 

@@ -5,6 +5,7 @@ that Dask would start listen on a port, and run whatever code comes through it a
 speak through memory, and nothing listens.
 """
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -17,6 +18,8 @@ from distributed import Client, Scheduler, Security, SpecCluster, Worker
 from fusionkd_lib.engine.graph import Graph
 from fusionkd_lib.errors import InputError
 
+# Dask logs a traceback where its scheduler is gone; what became of the runs is told anyway.
+logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
 LOCAL = {"protocol": "inproc://", "dashboard": False}
 
 
