@@ -10,7 +10,6 @@ runs. Weights and notebook are no part of the record.
 
 import hashlib
 import json
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
@@ -300,10 +299,10 @@ def _alike(*values: Any) -> bool:
 
 def _history(content: bytes, params: Params, provenance: Provenance) -> pd.DataFrame:
     n_epochs = params.n_epochs(provenance.kind)
-    history = parse_csv(content, dtype=defaultdict(lambda: float, epoch=int))
+    history = parse_csv(content, dtype=float)
     _require(np.isfinite(history).all(axis=None), "it holds something else than finite numbers")
     is_whole = len(history) == n_epochs and (history["epoch"] == np.arange(1, n_epochs + 1)).all()
     _require(is_whole, f"its epochs are not 1 to {n_epochs}")
     selected = max(provenance.selected_epoch.values(), default=0)
     _require(selected <= n_epochs, "the selected epoch is not in it")
-    return history
+    return history.astype({"epoch": int})
