@@ -17,8 +17,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 
+import numpy as np
+import soundfile
 from click.testing import CliRunner
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -30,6 +33,10 @@ LONGEST = 5.0  # seconds
 TOKENS = [b"\0", b"\xff", b"\n", b"*a", b"&a ", b"<<: ", b"[" * 99, b"{", b'"\\ud800"', b"\x1b[31m"]
 TOKENS += [b"9" * 30, b"-1", b"1e999", b"NaN", b"null", b"true", b"!!python/name:os ", b",", b": "]
 TOKENS += [b"\xef\xbb\xbf", b"RIFF", b"OggS", b"\x7f\xff\xff\xff", b"0x" + b"f" * 40, b"../", b"'"]
+
+
+class Hang(BaseException):
+    """What a command is stopped with that takes too long."""
 
 
 @dataclass
@@ -67,10 +74,10 @@ def changes(draw: st.DrawFn, content: bytes) -> bytes:
 
 @contextmanager
 def limited(seconds: float) -> Iterator[None]:
-    """Raise a TimeoutError in what takes too long."""
+    """Raise a `Hang` in what takes too long."""
 
     def stop(*_: object) -> None:
-        raise TimeoutError(f"more than {seconds:g} s")
+        raise Hang(f"more than {seconds:g} s")
 
     signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -93,7 +100,7 @@ def attempt(target: Target, content: bytes, folder: Path) -> str:
     try:
         with limited(LONGEST):
             answer = CliRunner().invoke(fusionkd, target.command)
-    except TimeoutError as error:
+    except Hang as error:
         return str(error)
     finally:
         target.path.write_bytes(target.content)
@@ -138,26 +145,25 @@ def _fuzz_one(target: Target, folder: Path, n_inputs: int, findings: Findings) -
 def targets_in(folder: Path) -> list[Target]:
     """Make good files of each kind, as the tests do, and say which command reads them."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-    import numpy as np
-    import soundfile
-    from hostile import score, tiny_run, tone, write_predictions
-    from miniature import make_sonyc_ust, make_urbansound8k
-
+    hostile, miniature = import_module("hostile"), import_module("miniature")
     (folder / "run.yaml").write_text(
         "epochs: 3\nrepresentations: [logmel, cqt]\ngrid:\n  fold: [1]\n"
     )
     found = [Target("parameters", folder / "run.yaml", ["run", f"{folder}/run.yaml", "--dry-run"])]
-    root, labels = make_urbansound8k(folder / "UrbanSound8K"), make_sonyc_ust(folder / "SONYC")
+    root, labels = (
+        miniature.make_urbansound8k(folder / "UrbanSound8K"),
+        miniature.make_sonyc_ust(folder / "SONYC"),
+    )
     check = ["data", "check", "urbansound8k", "--json", "--root", str(root)]
     found.append(Target("metadata", root / "metadata" / "UrbanSound8K.csv", check))
-    predictions = write_predictions(folder / "p.csv")
-    evaluate = [str(part) for part in score(labels, predictions)]
+    predictions = hostile.write_predictions(folder / "p.csv")
+    evaluate = [str(part) for part in hostile.score(labels, predictions)]
     for name in (predictions, labels / "annotations.csv", labels / "dcase-ust-taxonomy.yaml"):
         found.append(Target(name.name, name, evaluate))
-    run = tiny_run(folder / "runs")
+    run = hostile.tiny_run(folder / "runs")
     for suffix in ("wav", "flac", "ogg", "aiff", "mp3"):
         path = folder / f"x.{suffix}"
-        soundfile.write(path, np.tile(tone(), 2), 8000)
+        soundfile.write(path, np.tile(hostile.tone(), 2), 8000)
         found.append(Target(suffix, path, ["tag", str(run.folder), str(path)]))
 
     complete = run.folder / "complete.json"
