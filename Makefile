@@ -56,15 +56,18 @@ test: $(READY) ## what a change must pass: ruff, pytest, every executed chapter 
 test-site: site ## look at every page in headless Chromium, on a phone and on a desk
 	$(PYTEST) -rs tests/test_site.py
 
-check: site ## what takes too long for every change: slow tests, the web book, a grid killed 3 times
+check: site ## what takes too long for every change: slow tests, the web book, killed grids, fuzz
 	$(PYTEST) -rs -m slow
 	$(BIN)/python -m bench.torture 3
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.crashes 40
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.fuzz 1000
 
 bench: $(READY) ## time ours and the peers side by side
 	$(BIN)/python -m bench.benchmark
 
-torture: $(READY) ## kill a grid of runs 30 times and compare its tables
+torture: $(READY) ## kill a grid 30 times, stop another at every write, and compare their tables
 	$(BIN)/python -m bench.torture 30
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.crashes all
 
 notebooks: $(READY) ## write the chapters as .ipynb, for papermill
 	$(BIN)/python -m fusionkd_book notebooks

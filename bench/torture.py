@@ -81,18 +81,22 @@ def tables(outputs: Path) -> list[dict]:
     return json.loads(answer.stdout)
 
 
-def results(outputs: Path) -> dict:
-    """Return what must be equal to the bit: the tables, and every run's weights and metrics."""
-    kept = (".safetensors", "metrics.json")
-    weights = {
+def kept(outputs: Path) -> dict:
+    """Return the digests of every finished run's weights and metrics."""
+    names = (".safetensors", "metrics.json")
+    return {
         path.parent.name: {
             name: digest
             for name, digest in json.loads(path.read_text())["files"].items()
-            if name.endswith(kept)
+            if name.endswith(names)
         }
         for path in sorted((outputs / "runs").glob("*/complete.json"))
     }
-    return {"tables": tables(outputs), "weights": weights}
+
+
+def results(outputs: Path) -> dict:
+    """Return what must be equal to the bit: the tables, and every run's weights and metrics."""
+    return {"tables": tables(outputs), "weights": kept(outputs)}
 
 
 def torture(

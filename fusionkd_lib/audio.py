@@ -10,13 +10,13 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import soundfile
 import soxr
 
 from fusionkd_lib.errors import InputError, check_counts
+from fusionkd_lib.reading import cannot_open, open_regular
 
 # libsndfile's names of the formats that are read; WAVEX is a WAV with an extended header.
 FORMATS = ("WAV", "WAVEX", "FLAC", "OGG", "MP3", "AIFF")
@@ -41,6 +41,9 @@ UNKNOWN_FRAMES = 2**63 - 1
 PADDING_FRAMES = 2 * 1152
 
 BLOCK_FRAMES = 1 << 20
+
+# Other rates are no sound's: from 1 Hz, resampling would ask for all the memory.
+RATES = range(1000, 768_001)
 
 # Float files in the units of 32-bit integers exist; above this a spectrogram's power overflows.
 LOUDEST = 1e10
@@ -172,7 +175,9 @@ def read_header(path: str | Path) -> tuple[int, int, int]:
 def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
     """Open a sound file in one of the `FORMATS`, as long as it declares."""
     # Opened here, since libsndfile does not say why the system refuses to open a file.
-    with _open_file(path) as stream:
+    with open_regular(path, remedy="name a sound file, or fetch the data") as stream:
+        if path.stat().st_size == 0:
+            raise InputError(f"{path}: is empty (0 bytes): copy or fetch it again")
         try:
             sound = soundfile.SoundFile(stream.fileno(), closefd=False)
         except soundfile.LibsndfileError as error:
@@ -180,19 +185,6 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
         with sound:
             _check_header(sound, path)
             yield sound
-
-
-def _open_file(path: Path) -> BinaryIO:
-    try:
-        if path.is_dir():
-            raise InputError(f"{path}: is a folder: name a sound file in it")
-        if not path.is_file():
-            raise InputError(f"{path}: does not exist: check the path or fetch the data")
-        if path.stat().st_size == 0:
-            raise InputError(f"{path}: is empty (0 bytes): copy or fetch it again")
-        return path.open("rb")
-    except OSError as error:
-        raise cannot_open(path, error) from error
 
 
 def _check_header(sound: soundfile.SoundFile, path: Path) -> None:
@@ -204,9 +196,25 @@ def _check_header(sound: soundfile.SoundFile, path: Path) -> None:
         declared, there = map(int, sizes.groups())
         if there < declared < STREAMING_SIZE:
             raise _truncated(path, f"{there:,} of {declared:,} bytes are there")
+    if "'COMM' chunk (" in sound.extra_info:
+        raise _not_audio(path, "its header and its samples disagree")
+    if sound.format == "OGG" and _n_streams(path) > 1:
+        raise _not_audio(path, "it holds several Ogg streams")
+    if sound.samplerate not in RATES:
+        raise _not_audio(path, f"its rate is {sound.samplerate:,} Hz")
     if sound.frames in (0, UNKNOWN_FRAMES):
         fault = "holds no samples, or its header does not say how many"
         raise InputError(f"{path}: {fault}: convert it to WAV or fetch it again")
+
+
+def _n_streams(path: Path) -> int:
+    """Count the streams of an Ogg file by their first pages: libsndfile reads one alone."""
+    n_streams = 0
+    with path.open("rb") as file:
+        while len(page := file.read(27)) == 27 and page.startswith(b"OggS"):
+            n_streams += page[5] >> 1 & 1  # begins a stream
+            file.seek(sum(file.read(page[26])), 1)
+    return n_streams
 
 
 def _read_blocks(sound: soundfile.SoundFile, path: Path) -> Iterator[np.ndarray]:
@@ -224,11 +232,6 @@ def _read_blocks(sound: soundfile.SoundFile, path: Path) -> Iterator[np.ndarray]
             yield frames.mean(axis=1)  # over the channels
     except soundfile.LibsndfileError as error:
         raise _truncated(path, _reason(error)) from error
-
-
-def cannot_open(path: str | Path, error: OSError) -> InputError:
-    """Return the error of a file that the system does not open; it may be a good one."""
-    return InputError(f"{path}: cannot be opened ({error.strerror}): fix that and try again")
 
 
 def _not_audio(path: Path, reason: str) -> InputError:

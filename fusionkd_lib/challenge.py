@@ -8,7 +8,7 @@ import pandas as pd
 from fusionkd_lib.auprc import Counts, area, count, count_fine, pool
 from fusionkd_lib.datasets.files import read_table, require_columns
 from fusionkd_lib.datasets.sonyc_labels import Taxonomy, agreed_truth, presence_of
-from fusionkd_lib.errors import InputError
+from fusionkd_lib.errors import InputError, seen
 
 
 def read_predictions(path: str | Path) -> pd.DataFrame:
@@ -80,21 +80,22 @@ def _category(truth: pd.DataFrame, scores: pd.DataFrame, taxonomy: Taxonomy, num
 
 def _align(predictions: pd.DataFrame, truth: pd.DataFrame, needed: tuple[str, ...]) -> pd.DataFrame:
     """Return the scores of the truth's clips and tags, in its order."""
-    columns = ("audio_filename", *needed)
-    require_columns(predictions, columns, where="the predictions", remedy="add it")
+    columns, where = ("audio_filename", *needed), predictions.attrs.get("source", "the predictions")
+    require_columns(predictions, columns, where=where, remedy="add it")
     names = pd.Index(Path(str(name)).stem for name in predictions["audio_filename"])
     clips = pd.Index(Path(name).stem for name in truth.index)
-    faults = {"lack clips": clips.difference(names), "hold clips twice": names[names.duplicated()]}
-    faults |= {"hold clips that are not of the split": names.difference(clips)}
+    faults = {"lacks clips": clips.difference(names)}
+    faults |= {"holds clips twice": names[names.duplicated()]}
+    faults |= {"holds clips that are not of the split": names.difference(clips)}
     for fault, found in faults.items():
         if len(found):
-            told = f"the predictions {fault}: {len(found):,} of them, the first {found[0]}"
+            told = f"{where}: {fault}: {len(found):,} of them, the first {seen(found[0])}"
             raise InputError(f"{told}; predict each clip of the split once")
     tags = [tag for tag in truth.columns if tag in predictions]
     scores = predictions[tags].apply(pd.to_numeric, errors="coerce").set_axis(names, axis=0)
     for tag in tags:
         outside = predictions[tag][~scores[tag].between(0, 1).to_numpy()]
         if len(outside):
-            value = outside.iloc[0]
-            raise InputError(f"the predictions' {tag} has {value}: must be a number in [0, 1]")
+            value = seen(outside.iloc[0])
+            raise InputError(f"{where}: {tag} has {value}: must be a number in [0, 1]")
     return scores.reindex(index=clips, columns=truth.columns, fill_value=0.0)

@@ -7,22 +7,20 @@ Exit status: 0 done, 1 something handed in cannot be used (one sentence, no trac
 import errno
 import json
 import os
+import traceback
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import click
 
 from fusionkd_lib.catalogue import DATASETS
-from fusionkd_lib.errors import InputError, Stopped
+from fusionkd_lib.errors import InputError, Stopped, seen
 
 FILE, PATH = click.Path(exists=True, dir_okay=False), click.Path(path_type=Path)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print plain data.")
 RUNS = click.option("--runs", type=PATH, help="Folder of runs; else this book's.")
 ROOT = click.option("--root", type=PATH, help="The dataset's folder, if not in $FUSIONKD_DATA.")
-
-
-def _hyphenated(name: str) -> str:
-    return name.replace("_", "-")
 
 
 class Commands(click.Group):
@@ -41,10 +39,27 @@ class Commands(click.Group):
             if error.errno == errno.EPIPE:  # whoever reads the output has seen enough
                 raise
             raise click.ClickException(f"{error}: free space, or check permissions") from None
+        except (click.ClickException, click.Abort, click.exceptions.Exit):
+            raise
+        except Exception as error:  # nobody foresaw it
+            raise click.ClickException(_kept(error)) from None
+
+
+def _kept(error: Exception) -> str:
+    """Write the traceback of an error into a file, and say in one sentence what and where."""
+    from fusionkd_lib.runs import outputs_root
+    from fusionkd_lib.storage import write_text
+
+    path = outputs_root().absolute() / f"error-{os.getpid()}.txt"
+    with suppress(OSError):
+        write_text(path, "".join(traceback.format_exception(error)))
+    told = seen(f"{type(error).__name__}: {error}")
+    return f"{told}: this is a fault of fusionkd: please report it with {path}"
 
 
 # A name may be written with hyphens or with underscores, as parameter files have it.
-SETTINGS = {"help_option_names": ["-h", "--help"], "token_normalize_func": _hyphenated}
+SETTINGS = {"help_option_names": ["-h", "--help"]}
+SETTINGS |= {"token_normalize_func": lambda name: name.replace("_", "-")}
 
 
 @click.group(cls=Commands, context_settings=SETTINGS)
@@ -179,7 +194,8 @@ def tag(run: str, audio: tuple[Path, ...], head: str | None, windows: bool) -> i
     tagger, status = load_tagger(run, head), 0
     for path in audio:
         try:
-            click.echo(json.dumps(tag_file(tagger, path, windows=windows), ensure_ascii=False))
+            # In ASCII, since the name of a file may hold what a terminal obeys.
+            click.echo(json.dumps(tag_file(tagger, path, windows=windows)))
         except InputError as error:
             click.echo(f"Error: {error}", err=True)
             status = 1

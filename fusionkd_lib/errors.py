@@ -5,17 +5,29 @@ command line prints it without a traceback and exits with status 1.
 """
 
 import difflib
-import reprlib
 from collections.abc import Collection
 from numbers import Integral
 from typing import Any
 
-_short = reprlib.Repr()
-_short.maxstring, _short.maxlist, _short.maxtuple, _short.maxlevel = 100, 12, 12, 1
+MOST_OF_A_SENTENCE = 1000
+
+
+def seen(value: object, *, most: int = 200) -> str:
+    r"""Return a value as a person may see it: on one line, its middle cut where it is long.
+
+    >>> seen("red\x1b[31m\n"), seen("a" * 9, most=6)
+    ('red\\x1b[31m\\n', 'aaa...')
+    """
+    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(value))
+    end = (most - 3) // 2
+    return text if len(text) <= most else f"{text[: most - 3 - end]}...{text[len(text) - end :]}"
 
 
 class InputError(ValueError):
     """Something that was handed in cannot be used: a file, a folder, a parameter."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(seen(sentence, most=MOST_OF_A_SENTENCE))
 
 
 class Stopped(Exception):  # noqa: N818, for it is no error
@@ -24,7 +36,7 @@ class Stopped(Exception):  # noqa: N818, for it is no error
 
 def not_allowed(key: str, value: Any, way_out: str) -> str:
     """Say in the one grammar of parameters what is wrong; a long value is cut."""
-    return f"{key} = {_short.repr(value)} is not allowed: {way_out}"
+    return f"{key} = {seen(repr(value), most=100)} is not allowed: {way_out}"
 
 
 def choose(key: str, value: Any, allowed: Collection[str]) -> str:

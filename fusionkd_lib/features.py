@@ -28,6 +28,7 @@ from fusionkd_lib import representations
 from fusionkd_lib.audio import fit_length
 from fusionkd_lib.datasets import Clips
 from fusionkd_lib.errors import InputError
+from fusionkd_lib.reading import parse_json, read_bytes
 from fusionkd_lib.storage import digest, file_digest, write_text
 
 CLIPS_AT_ONCE = 32
@@ -95,8 +96,8 @@ def _sound_digests(clips: Clips, cache: Path) -> list[str]:
     if clips.recipe:
         return [clips.recipe, *clips.table["clip"]]
     known, digests = {}, []
-    with suppress(FileNotFoundError, ValueError, TypeError):  # a damaged cache is made again
-        known |= json.loads(cache.read_text(encoding="utf-8"))
+    with suppress(ValueError, TypeError, RecursionError):  # a damaged cache is made again
+        known |= parse_json(read_bytes(cache, remedy=""))
     for path in clips.table["path"]:
         status = os.stat(path)
         stamp = f"{path} {status.st_size} {status.st_mtime_ns}"

@@ -7,6 +7,7 @@ silent, our reading of it (see the appendix of the book).
 """
 
 import itertools
+import math
 import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -15,14 +16,15 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
 
 from fusionkd_lib.catalogue import DATASETS, REPRESENTATIONS, TRUNKS
-from fusionkd_lib.errors import InputError, choose, nearest, not_allowed, one_of
-from fusionkd_lib.storage import read_yaml
+from fusionkd_lib.errors import InputError, choose, nearest, not_allowed, one_of, seen
+from fusionkd_lib.reading import read_yaml
 
 # In the order in which they are written down; `speed` says what each does.
 SHORTCUTS = ("bfloat16", "channels_last", "fast_layers", "float16_store", "fused_optimizer")
 SHORTCUTS += ("reuse_memory", "store_on_device")
 # In the order in which they are applied; `augmentation` says what each does.
 AUGMENTATIONS = ("shift", "crop", "level", "masks", "mixup")
+MOST_RUNS = 1000  # of a grid
 # What other people call a key, where the spelling is too far off to guess it.
 SYNONYMS = {"learning_rate": "lr", "sr": "sample_rate", "pair": "representations"}
 # Keys of earlier versions, and the way out.
@@ -66,12 +68,13 @@ def _names_of(allowed: Collection[str], *words: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-Positive = Annotated[int, Field(gt=0)]
+Positive = Annotated[int, Field(gt=0, le=2**20)]
+Bands = Annotated[int, Field(gt=0, le=1024)]
 AboveZero = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Several = Annotated[int, Field(ge=2)]
+Several = Annotated[int, Field(ge=2, le=2**20)]
 Listed, NotEmpty = Field(strict=False), Field(min_length=1, strict=False)  # YAML has no tuples
 Folds = Annotated[tuple[Positive, ...], NotEmpty, AfterValidator(lambda x: tuple(sorted({*x})))]
 Representation = Annotated[str, _name_of(REPRESENTATIONS)]
@@ -86,12 +89,12 @@ class Params(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf_nan=
     data_folder: str | None = None  # else the dataset's own name
     data_status: Literal["stand-in"] | None = None  # what a copy cannot say of itself
     allow_partial: bool = False
-    clips_per_class: Positive = 24  # urban_synth: in each fold
+    clips_per_class: Bands = 24  # urban_synth: in each fold
     n_scenes: Positive = 120  # urban_synth_scenes: in each fold
-    n_folds: Annotated[int, Field(ge=3)] = 5  # urban synth
+    n_folds: Annotated[int, Field(ge=3, le=100)] = 5  # urban synth
     data_seed: Seed = 0  # urban synth
-    sample_rate: Annotated[int, Field(ge=2000)] = 44100
-    duration: Annotated[float, Field(ge=0.05)] = 4.0
+    sample_rate: Annotated[int, Field(ge=2000, le=192000)] = 44100
+    duration: Annotated[float, Field(ge=0.05, le=600)] = 4.0
     pad: Literal["waveform", "spectrogram"] = "waveform"
 
     # The evaluation
@@ -107,15 +110,15 @@ class Params(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf_nan=
 
     # The representations
     representations: Annotated[tuple[Representation, ...], NotEmpty] = ("logmel", "gammatone")
-    n_fft: Annotated[int, Field(ge=16)] = 1024
+    n_fft: Annotated[int, Field(ge=16, le=2**15)] = 1024
     hop_length: Positive = 512
-    n_mels: Positive = 128
+    n_mels: Bands = 128
     fmin: NotNegative = 20.0
     fmax: AboveZero | None = None  # else Nyquist
-    cqt_bins: Positive = 84
-    bins_per_octave: Positive = 12
-    cqt_fmin: AboveZero = 32.703  # C1
-    gammatone_bands: Positive = 128
+    cqt_bins: Bands = 84
+    bins_per_octave: Bands = 12
+    cqt_fmin: Annotated[float, Field(ge=1)] = 32.703  # C1
+    gammatone_bands: Bands = 128
 
     # The networks
     trunk: Annotated[str, _name_of(TRUNKS)] = "mobilenet_v2"
@@ -153,7 +156,7 @@ class Params(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf_nan=
 
     # The machine: what can change the last bits is part of the run
     device: str = "auto"
-    threads: Positive = 2
+    threads: Bands = 2
     shortcuts: Annotated[Literal["all"] | tuple[str, ...], _names_of(SHORTCUTS, "all")] = ()
 
     # The notebook: which branch chapter 03 trains; else the first
@@ -236,7 +239,7 @@ def make_params(values: Mapping[str, Any], *, source: str = "parameters") -> Par
         raise InputError(f"{source}: {_sentence(problems[0])}{more}") from None
     except TypeError:
         odd = next(key for key in values if not isinstance(key, str))
-        raise InputError(f"{source}: the key {odd!r} is not text: write key: value") from None
+        raise InputError(f"{source}: the key {seen(odd)} is not text: write key: value") from None
 
 
 def _sentence(problem: dict[str, Any]) -> str:
@@ -260,7 +263,7 @@ def _unknown(key: str) -> str:
     if key in OLD:
         return f"'{key}' is a key of an earlier version: {OLD[key]}"
     hint = nearest(SYNONYMS.get(key, key), Params.model_fields)
-    return f"unknown key '{key}': {hint or 'leave it out'}"
+    return f"unknown key '{seen(key)}': {hint or 'leave it out'}"
 
 
 def load_params(path: str | Path) -> list[Params]:
@@ -274,9 +277,11 @@ def load_params(path: str | Path) -> list[Params]:
     values = read_yaml(path)
     grid = values.pop("grid", {})
     if not isinstance(grid, dict) or not all(isinstance(v, list) and v for v in grid.values()):
-        raise InputError(f"{path}: grid = {grid!r} must give a list of values for each key")
+        raise InputError(f"{path}: grid = {seen(grid)} must give a list of values for each key")
     if twice := [key for key in grid if key in values]:
         raise InputError(f"{path}: '{twice[0]}' stands both alone and in the grid: keep one")
+    if (n_runs := math.prod(map(len, grid.values()))) > MOST_RUNS:
+        raise InputError(f"{path}: grid has {n_runs:,} runs: use at most {MOST_RUNS:,} in a file")
     cells = [dict(zip(grid, cell, strict=True)) for cell in itertools.product(*grid.values())]
     return [make_params(values | cell, source=str(path)) for cell in cells]
 

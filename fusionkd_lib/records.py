@@ -10,8 +10,6 @@ runs. Weights and notebook are no part of the record.
 
 import hashlib
 import json
-import textwrap
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
@@ -22,26 +20,27 @@ import numpy as np
 import pandas as pd
 import safetensors.torch
 import torch
-import yaml
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from fusionkd_lib import metrics as official
 from fusionkd_lib.catalogue import DATASETS, FUSED, baselines_of
-from fusionkd_lib.errors import InputError
+from fusionkd_lib.errors import InputError, seen
 from fusionkd_lib.params import Params, make_params
+from fusionkd_lib.reading import MOST_BYTES, parse_csv, parse_json, parse_yaml, read_bytes
 from fusionkd_lib.storage import file_digest, replacing
 
 VERSION = 1
 COMPLETE = "complete.json"
 FILES = ("params.yaml", "history.csv", "scores.npz", "metrics.json", "provenance.json")
 TEST_CLIPS = "test-clips"
-MOST_BYTES = 2**26  # of a file, and of what its arrays unpack to
 MOST_BYTES_OF_WEIGHTS = 2**30  # those of a fused pair at width 1 have 65 MiB
 TOLERANCE = 1e-9  # of a metric that is computed again
 
 STRICT = {"frozen": True, "extra": "forbid", "strict": True, "allow_inf_nan": False}
 Count = Annotated[int, Field(ge=0)]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+# On one line, and nothing that a terminal obeys.
+Text = Annotated[str, Field(pattern=r"^[^\p{C}\p{Zl}\p{Zp}]*$")]
 Share = Annotated[float, Field(strict=True, ge=0, le=1)]
 # Classifier -> metric -> an average, or a value per class, None for one that has no clips.
 METRICS = TypeAdapter(dict[str, dict[str, Share | list[Share | None]]])
@@ -59,25 +58,25 @@ class Provenance(BaseModel, **STRICT):
 
     kind: Literal["branch", "fusion", "baselines"]
     metric: Literal["accuracy", "micro_auprc"]
-    dataset: str
-    data: str  # fingerprint of the clip table and its sounds
+    dataset: Text
+    data: Text  # fingerprint of the clip table and its sounds
     data_status: Literal["real", "partial", "stand-in", "synthetic"]
-    data_note: str
-    classes: Annotated[tuple[str, ...], Field(min_length=2)]
+    data_note: Text
+    classes: Annotated[tuple[Text, ...], Field(min_length=2, strict=False)]
     n_train: Count
     n_validation: Count
     n_test: Count
     n_dropped: Count
     test_clips: Digest
-    parents: dict[str, Digest]  # run -> digest of its complete.json
+    parents: dict[Text, Digest]  # run -> digest of its complete.json
     selected_epoch: dict[str, Annotated[int, Field(ge=1)]]
-    device: str
-    processor: str
+    device: Text
+    processor: Text
     peak_mebibytes: Annotated[float, Field(ge=0)]
-    started: str
+    started: Text
     training_seconds: Annotated[float, Field(ge=0)]
-    commit: str
-    versions: dict[str, str]
+    commit: Text
+    versions: dict[Text, Text]
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,7 +175,7 @@ def read_record(folder: Path) -> Record:
     def read(name: str, parse: Callable, *known: Any) -> Any:
         return _read(folder / name, parse, *known, digests=digests)
 
-    params = read("params.yaml", lambda content: make_params(yaml.safe_load(content)))
+    params = read("params.yaml", lambda content: make_params(parse_yaml(content)))
     provenance = read("provenance.json", _provenance, params)
     # Beside the runs; written so, a fault names the run too.
     clips = f"{provenance.test_clips}.npz"
@@ -197,31 +196,32 @@ def _digests(folder: Path) -> dict[str, str]:
     """Return the digests that a run's files had when it ended."""
     if not (folder / COMPLETE).exists():
         raise InputError(f"{folder}: this run is not finished: start it again")
-    return _read(folder / COMPLETE, Complete.model_validate_json).files
+    return _read(folder / COMPLETE, lambda content: Complete(**parse_json(content))).files
 
 
 def _read(
     path: Path, parse: Callable, *known: Any, digests: dict | None = None, most: int = MOST_BYTES
 ) -> Any:
     """Read a file whole, compare it with its digest, and parse it by what is known."""
-    fault = "missing or changed since its run"
-    if path.is_file() and path.stat().st_size > most:
-        fault = "too large"
-    elif path.is_file():
-        content = path.read_bytes()
+    fault, remedy = (
+        "missing or changed since its run",
+        "delete the run's folder, and it is done again",
+    )
+    if path.is_file():
+        content = read_bytes(path, remedy=remedy, most=most)
         if digests is None or hashlib.sha256(content).hexdigest() == digests.get(path.name):
             try:
                 return parse(content, *known)
             except Exception as error:  # whatever a library finds wrong, the way out is one
                 fault = f"cannot be read ({_reason(error)})"
-    raise InputError(f"{path}: {fault}: delete the run's folder, and it is done again")
+    raise InputError(f"{path}: {fault}: {remedy}")
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, ValidationError):
         problem = max(error.errors(), key=lambda problem: len(problem["loc"]))
         error = f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
-    return textwrap.shorten(str(error) or type(error).__name__, 200)
+    return seen(" ".join(str(error).split()) or type(error).__name__)
 
 
 def _require(is_so: bool, fault: str) -> None:
@@ -231,7 +231,7 @@ def _require(is_so: bool, fault: str) -> None:
 
 def _provenance(content: bytes, params: Params) -> Provenance:
     """Read where a run comes from; its parameters must say the same."""
-    found, dataset = Provenance.model_validate_json(content), DATASETS[params.dataset]
+    found, dataset = Provenance(**parse_json(content)), DATASETS[params.dataset]
     n_branches, is_made = len(params.representations), dataset.folder is None
     kinds = ("baselines", "branch" if n_branches == 1 else "fusion")
     _require(found.kind in kinds, "its parameters are of another kind")
@@ -277,7 +277,7 @@ def _scores(content: bytes, params: Params, provenance: Provenance) -> dict[str,
 
 def _metrics(content: bytes, scores: Mapping, test: TestClips, provenance: Provenance) -> dict:
     """Read the metrics, which must be those of the scores, computed again."""
-    metrics = METRICS.validate_json(content)
+    metrics = METRICS.validate_python(parse_json(content))
     _require(metrics.keys() == scores.keys(), f"it is not of {', '.join(scores)}")
     for head, values in scores.items():
         found, expected = metrics[head], official.summary(test.targets, values)
@@ -299,10 +299,10 @@ def _alike(*values: Any) -> bool:
 
 def _history(content: bytes, params: Params, provenance: Provenance) -> pd.DataFrame:
     n_epochs = params.n_epochs(provenance.kind)
-    history = pd.read_csv(BytesIO(content), dtype=defaultdict(lambda: float, epoch=int))
+    history = parse_csv(content, dtype=float)
     _require(np.isfinite(history).all(axis=None), "it holds something else than finite numbers")
     is_whole = len(history) == n_epochs and (history["epoch"] == np.arange(1, n_epochs + 1)).all()
     _require(is_whole, f"its epochs are not 1 to {n_epochs}")
     selected = max(provenance.selected_epoch.values(), default=0)
     _require(selected <= n_epochs, "the selected epoch is not in it")
-    return history
+    return history.astype({"epoch": int})

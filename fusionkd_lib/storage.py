@@ -1,4 +1,4 @@
-"""Hashing, atomic writing, locks and the reading of YAML.
+"""Hashing, atomic writing and locks.
 
 Whoever is interrupted, a file is the old one or the whole new one.
 """
@@ -14,10 +14,12 @@ from pathlib import Path
 from threading import get_ident
 from typing import Any
 
-import yaml
+import psutil
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 
-from fusionkd_lib.errors import InputError
+from fusionkd_lib.errors import seen
+from fusionkd_lib.reading import open_regular
 
 
 def digest(value: object) -> str:
@@ -32,7 +34,7 @@ def digest(value: object) -> str:
 
 def file_digest(path: str | Path) -> str:
     """Return the SHA-256 of a file."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -40,15 +42,27 @@ def file_digest(path: str | Path) -> str:
 def replacing(path: Path) -> Iterator[Path]:
     """Give a path to write to, whose file then takes the place of another in one step.
 
-    Whatever happens, the file is the old one or the whole new one.
+    Whatever happens, the file is the old one or the whole new one. What writers that were killed
+    on this machine left in the folder is deleted.
+
+    Raises
+    ------
+    OSError
+        Whatever the library that writes says of a full disk.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}-{get_ident()}.partial")
+    host = platform.node()
+    for left in path.parent.glob(f"*.{host}-*-*.partial"):
+        if not psutil.pid_exists(int(left.name.split("-")[-2])):
+            left.unlink(missing_ok=True)
+    partial = path.with_name(f"{path.name}.{host}-{os.getpid()}-{get_ident()}.partial")
     try:
         yield partial
         with open(partial, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(partial, path)
+    except (RuntimeError, SafetensorError) as error:  # torch and safetensors hide the system's
+        raise OSError(f"{path}: cannot be written ({seen(error)})") from error
     finally:
         partial.unlink(missing_ok=True)
 
@@ -87,39 +101,3 @@ def held(path: Path) -> Iterator[None]:
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
-
-
-class _Loader(yaml.SafeLoader):
-    """Plain YAML, but a key may not stand twice in a mapping, where YAML would take the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        known: dict[str, yaml.ScalarNode] = {}
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and known.setdefault(key.value, key) is not key:
-                where = f"{self.name}: '{key.value}' in line {key.start_mark.line + 1}"
-                raise InputError(f"{where} stands twice: keep one")
-        return super().construct_mapping(node, deep=deep)
-
-
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """Read a file of parameters as a mapping, not yet validated.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read, is no YAML mapping, or holds a key twice.
-    """
-    try:
-        with open(path, encoding="utf-8") as file:
-            values = yaml.load(file, _Loader)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    except InputError:
-        raise
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # an encoding, a 13th month
-        line = getattr(getattr(error, "problem_mark", None), "line", None)
-        where = f" in line {line + 1}" if line is not None else ""
-        raise InputError(f"{path}: is not YAML{where}: write one key: value a line") from None
-    if not isinstance(values, dict):
-        raise InputError(f"{path}: holds no parameters: write one key: value a line")
-    return values

@@ -343,7 +343,7 @@ def save_checkpoint(path: Path, parts: Mapping[str, Any], progress: Progress) ->
 
 def load_checkpoint(path: Path, parts: Mapping[str, Any]) -> Progress:
     """Restore the state after the last epoch; where there is no checkpoint, begin."""
-    if not path.exists():
+    if not path.is_file():
         return Progress()
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)

@@ -15,7 +15,8 @@ from types import SimpleNamespace
 import pytest
 from miniature import URBANSOUND8K_ROWS, make_sonyc_ust, make_urbansound8k
 
-from fusionkd_lib.datasets import archives, sonyc_ust, urbansound8k
+from fusionkd_lib import reading
+from fusionkd_lib.datasets import archives, sonyc_ust, unpacking, urbansound8k
 from fusionkd_lib.datasets.archives import check, fetch
 from fusionkd_lib.datasets.unpacking import extract
 from fusionkd_lib.errors import InputError
@@ -267,16 +268,26 @@ def test_an_archive_that_cannot_be_decompressed_is_damaged(tmp_path):
         extract(archive, tmp_path / "data")
 
 
-def test_a_file_that_is_there_whole_is_kept_and_a_broken_one_replaced(tmp_path):
+def test_what_is_there_gives_way_and_what_a_link_leads_to_is_left(tmp_path):
     members = tarfile.TarInfo("audio/a.wav"), tarfile.TarInfo("audio/b.wav")
     archive = make_tar(tmp_path / "a.tar.gz", *members)
     (tmp_path / "data" / "audio").mkdir(parents=True)
     whole, broken = tmp_path / "data" / "audio" / "a.wav", tmp_path / "data" / "audio" / "b.wav"
     whole.write_text("HELLO")
-    broken.write_text("he")
+    (tmp_path / "elsewhere").write_text("HELLO")
+    os.link(tmp_path / "elsewhere", broken)
     extract(archive, tmp_path / "data")
-    assert whole.read_text() == "HELLO"
-    assert broken.read_text() == "hello"
+    assert whole.read_text() == broken.read_text() == "hello"
+    assert (tmp_path / "elsewhere").read_text() == "HELLO"
+
+
+def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
+    archive = make_tar(tmp_path / "a.tar.gz", tarfile.TarInfo("a"), tarfile.TarInfo("b"))
+    monkeypatch.setattr(unpacking, "MOST_BYTES", 2 * len("hello"))
+    extract(archive, tmp_path / "data")
+    monkeypatch.setattr(unpacking, "MOST_BYTES", 2 * len("hello") - 1)
+    with pytest.raises(InputError, match=r"unpacks to more than 9 bytes"):
+        extract(archive, tmp_path / "data")
 
 
 def test_a_full_disk_is_no_fault_of_the_archive(tmp_path, monkeypatch):
@@ -344,10 +355,10 @@ def test_a_folder_without_the_metadata_cannot_be_checked(tmp_path):
 
 
 def test_metadata_that_the_system_does_not_open_are_not_called_damaged(tmp_path, monkeypatch):
-    def refuse(path):
+    def refuse(path, flags):
         raise OSError(24, "Too many open files")
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(reading.os, "open", refuse)
     with pytest.raises(InputError, match=r"\.csv: cannot be opened \(Too many .*\): fix that and"):
         check("urbansound8k", tmp_path)
 

@@ -223,7 +223,7 @@ def bytes_alone(path: Path) -> None:
     ("make", "fault"),
     [
         (lambda path: None, "does not exist"),
-        (Path.mkdir, "is a folder"),
+        (Path.mkdir, "Is a directory"),
         (empty, r"is empty \(0 bytes\)"),
         (no_frames, "holds no samples"),
         (text, "cannot be read as audio"),

@@ -377,7 +377,7 @@ def test_a_file_that_cannot_be_run_is_one_sentence_and_exit_status_1(tmp_path, t
 def test_a_missing_file_is_exit_status_1(tmp_path):
     answer = fusionkd("run", tmp_path / "none.yaml")
     assert answer.exit_code == 1
-    assert f"{tmp_path / 'none.yaml'}: cannot be read" in answer.stderr
+    assert f"{tmp_path / 'none.yaml'}: does not exist" in answer.stderr
 
 
 def test_outputs_that_cannot_be_written_are_exit_status_1(tmp_path, tiny):

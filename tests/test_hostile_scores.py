@@ -27,7 +27,7 @@ PREDICTIONS = {
     "a tag without a column": (without("1_engine"), ("lacks the column 1_engine", "add it")),
     "a clip too few": (
         changed(lambda rows: rows[:1]),
-        ("lack clips: 1 of", "03_000001", "predict each clip of the split"),
+        ("lacks clips: 1 of", "03_000001", "predict each clip of the split"),
     ),
     "a clip of another split": (
         changed(lambda rows: pd.concat([rows, rows[:1].assign(audio_filename="01_000001.wav")])),

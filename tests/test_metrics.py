@@ -343,14 +343,14 @@ def test_a_file_needs_only_the_columns_of_its_level(miniature):
     [
         (lambda table: table.drop(columns="audio_filename"), "lacks the column audio_filename"),
         (lambda table: table.drop(columns="1_engine"), "lacks the column 1_engine"),
-        (lambda table: table.iloc[:1], "lack clips: 1 of them, the first 00_000001"),
+        (lambda table: table.iloc[:1], "lacks clips: 1 of them, the first 00_000001"),
         (
             lambda table: pd.concat([table, table.assign(audio_filename="04_000001.wav")[:1]]),
-            "hold clips that are not of the split: 1 of them, the first 04_000001",
+            "holds clips that are not of the split: 1 of them, the first 04_000001",
         ),
         (
             lambda table: pd.concat([table, table[:1]]),
-            "hold clips twice: 1 of them, the first 03_000001",
+            "holds clips twice: 1 of them, the first 03_000001",
         ),
         (lambda table: table.assign(**{"1_engine": 1.5}), r"1_engine has 1\.5"),
         (lambda table: table.assign(**{"1_engine": -0.5}), r"1_engine has -0\.5"),

@@ -213,7 +213,7 @@ ANY_FILE = {
     "changed": (damaged, lambda p: holding(p.read_bytes() + b" ")(p), "missing or changed"),
     "cut": (damaged, lambda p: holding(p.read_bytes()[:-9])(p), "missing or changed"),
     "a folder": (damaged, folder_instead, "missing or changed"),
-    "too large": (damaged, sparse(MOST_BYTES + 1), "too large"),
+    "too large": (damaged, sparse(MOST_BYTES + 1), "has more than 67,108,864 bytes"),
     "of no bytes": (resealed, holding(b""), "cannot be read"),
     "of invalid UTF-8": (resealed, holding(b"\xff\xfe\x80"), "cannot be read"),
     "nested deeply": (resealed, holding(NESTED), "cannot be read"),
@@ -228,7 +228,7 @@ FAULTS |= {
     f"complete.json {what}": (damaged(COMPLETE, make), (f"/{COMPLETE}: ", says))
     for what, make, says in [
         ("a folder", folder_instead, "missing or changed"),
-        ("too large", sparse(MOST_BYTES + 1), "too large"),
+        ("too large", sparse(MOST_BYTES + 1), "has more than 67,108,864 bytes"),
         ("of no bytes", holding(b""), "cannot be read"),
         ("of invalid UTF-8", holding(b"\xff"), "cannot be read"),
         ("nested deeply", holding(NESTED), "cannot be read"),
@@ -391,7 +391,10 @@ FAULTS |= {
         lambda run: arrays(lambda values: values.pop("clips"))(clips_file(run)),
         ("test-clips/", "cannot be read"),
     ),
-    "test clips too large": (lambda run: sparse(MOST_BYTES + 1)(clips_file(run)), ("too large",)),
+    "test clips too large": (
+        lambda run: sparse(MOST_BYTES + 1)(clips_file(run)),
+        ("has more than 67,108,864 bytes",),
+    ),
     "a target that is no class": (
         other_clips(lambda values: values.update(targets=values["targets"] + 1)),
         ("test-clips/", "its targets are no classes"),

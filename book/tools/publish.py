@@ -5,6 +5,7 @@ GitHub, and nbval compares with them. A chapter's source links to other sources,
 opens; a notebook links to notebooks.
 """
 
+import html
 import re
 import shutil
 from collections.abc import Iterable
@@ -114,9 +115,19 @@ def _one_stream(outputs: Iterable[nbformat.NotebookNode]) -> list[nbformat.Noteb
 
 def render(path: Path) -> Path:
     """Write an executed notebook as one HTML page beside it."""
-    page, _ = HTMLExporter().from_filename(str(path))
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        for output in cell.get("outputs", ()):
+            if told := output.get("data", {}).get("text/markdown"):
+                output.data["text/markdown"] = _inert(told)
+    page, _ = HTMLExporter().from_notebook_node(notebook)
     path.with_suffix(".html").write_text(page, encoding="utf-8")
     return path.with_suffix(".html")
+
+
+def _inert(markdown: str) -> str:
+    """Take HTML and links out of what a chapter printed, which may come from somebody's record."""
+    return html.escape(markdown, quote=False).replace("[", r"\[")
 
 
 def keep_reference(runs: Path, reference: Path) -> list[Path]:

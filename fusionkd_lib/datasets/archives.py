@@ -3,7 +3,6 @@
 The file ``fetched.json`` beside a fetched dataset records its source, licence and checksums.
 """
 
-import json
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,11 @@ import pooch
 from requests.exceptions import RequestException  # raised by pooch's downloads
 
 from fusionkd_lib import catalogue
-from fusionkd_lib.audio import cannot_open, read_header
+from fusionkd_lib.audio import read_header
 from fusionkd_lib.datasets import files
 from fusionkd_lib.datasets.unpacking import SUFFIXES, extract
-from fusionkd_lib.errors import InputError, choose
+from fusionkd_lib.errors import InputError, choose, seen
+from fusionkd_lib.reading import parse_json, read_bytes
 from fusionkd_lib.storage import write_json
 
 # The module of each dataset on disk holds its NAME, SOURCE, LICENCE, CITATION, ARCHIVES (file ->
@@ -119,7 +119,7 @@ def describe(report: dict[str, Any]) -> str:
     counted = ", ".join(f"{part} {number}" for part, number in report["parts"].items())
     clips = files.count(report["found"], report["expected"])
     faults = {key: report[key] for key in ("missing", "broken", "unexpected")}
-    told = [f"{len(p):,} {key}, the first {p[0]}" for key, p in faults.items() if p]
+    told = [f"{len(p):,} {key}, the first {seen(p[0])}" for key, p in faults.items() if p]
     return "\n  ".join([f"{report['dataset']} in {report['root']}: {clips} clips", counted, *told])
 
 
@@ -142,15 +142,14 @@ def _download(url: str, root: Path, *, checksum: str | None) -> str:
 
 def _recorded(root: Path) -> dict[str, str]:
     """Return the checksums of an earlier fetch; none if there was none."""
-    path = root / RECORD
-    try:
-        return dict(json.loads(path.read_bytes())["files"])
-    except (FileNotFoundError, NotADirectoryError):
+    path, remedy = root / RECORD, "delete it and fetch again"
+    if not path.exists():
         return {}
-    except OSError as error:
-        raise cannot_open(path, error) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: is damaged: delete it and fetch again") from error
+    content = read_bytes(path, remedy=remedy)
+    try:
+        return dict(parse_json(content)["files"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"{path}: is damaged: {remedy}") from error
 
 
 def _fault(root: Path, path: Path) -> str:

@@ -7,38 +7,15 @@ unless the caller allows a partial copy.
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from io import BytesIO
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from fusionkd_lib.audio import cannot_open, index_audio, load_mono
-from fusionkd_lib.errors import InputError
-
-
-def read_bytes(path: Path, *, remedy: str) -> bytes:
-    """Read a file of a dataset.
-
-    Parameters
-    ----------
-    path
-        The file.
-    remedy
-        What to do if there is no such file; ends the error message.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, or the system does not let it be read.
-    """
-    try:
-        return path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        raise InputError(f"{path}: does not exist: {remedy}") from None
-    except OSError as error:
-        raise cannot_open(path, error) from error
+from fusionkd_lib.audio import index_audio, load_mono
+from fusionkd_lib.errors import InputError, seen
+from fusionkd_lib.reading import parse_csv, read_bytes
 
 
 def read_table(path: Path, columns: Sequence[str], *, remedy: str) -> pd.DataFrame:
@@ -58,13 +35,13 @@ def read_table(path: Path, columns: Sequence[str], *, remedy: str) -> pd.DataFra
     InputError
         If the file is missing, not a CSV file, empty, or lacks a column.
     """
-    content = BytesIO(read_bytes(path, remedy=remedy))
+    content = read_bytes(path, remedy=remedy)
     try:
-        # One pass over the whole file, so that a column of mixed content gets one type.
-        table = pd.read_csv(content, low_memory=False)
+        table = parse_csv(content)
     except ValueError as error:  # pandas' parser errors are ValueErrors
         reason = str(error).splitlines()[0]
         raise InputError(f"{path}: cannot be read as CSV ({reason}): {remedy}") from error
+    table.attrs["source"] = str(path)
     require_columns(table, columns, where=str(path), remedy=remedy)
     if table.empty:
         raise InputError(f"{path}: has no rows: {remedy}")
@@ -82,7 +59,7 @@ def check_rows(path: Path, column: pd.Series, valid: pd.Series, rule: str) -> No
     """Raise an `InputError` that gives the line of the first invalid row, and the rule."""
     if not valid.all():
         row = int(np.flatnonzero(~valid)[0])
-        place = f"{path}, line {row + 2}: {column.name} is {column.iloc[row]!s}"
+        place = f"{path}, line {row + 2}: {column.name} is {seen(column.iloc[row])}"
         raise InputError(f"{place}: {rule}; fetch the file again")
 
 

@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
-import yaml
 from pydantic.dataclasses import dataclass
 
 from fusionkd_lib.datasets import files
 from fusionkd_lib.errors import InputError, choose
+from fusionkd_lib.reading import parse_yaml, read_bytes
 
 ANNOTATIONS = "annotations.csv"
 TAXONOMY = "dcase-ust-taxonomy.yaml"
@@ -91,11 +91,11 @@ def read_taxonomy(path: str | Path) -> Taxonomy:
         If the file is missing, not YAML, or lacks the coarse or the fine level of a category.
     """
     path = Path(path)
-    content = files.read_bytes(path, remedy=REMEDY)
+    content = read_bytes(path, remedy=REMEDY)
     try:
-        levels = yaml.safe_load(content)
+        levels = parse_yaml(content)
         taxonomy = Taxonomy(levels["coarse"], levels["fine"])
-    except (yaml.YAMLError, KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError):
         raise InputError(f"{path}: is not the challenge's taxonomy: fetch it again") from None
     if not taxonomy.coarse or set(taxonomy.coarse) != set(taxonomy.fine):
         raise InputError(f"{path}: its coarse and fine categories differ: fetch it again")
@@ -143,7 +143,9 @@ def presence_of(
 def _columns(annotations: pd.DataFrame, tags: tuple[str, ...]) -> pd.DataFrame:
     names = [tag + PRESENCE for tag in tags]
     remedy = f"fetch {ANNOTATIONS} again"
-    files.require_columns(annotations, names, where="the annotations", remedy=remedy)
+    files.require_columns(
+        annotations, names, where=annotations.attrs.get("source", "the annotations"), remedy=remedy
+    )
     columns = annotations[names].astype(float)
     return columns.where(columns >= 0).set_axis(list(tags), axis=1)
 
@@ -172,6 +174,7 @@ def agreed_truth(annotations: pd.DataFrame, presence: pd.DataFrame) -> pd.DataFr
     expected = sorted(names[validating].unique())
     if truth.index.tolist() != expected:
         held = f"{len(truth):,} agreed truths (annotator_id 0) for {len(expected):,}"
-        fault = f"the annotations hold {held} validation clips, not one per clip"
+        where = annotations.attrs.get("source", "the annotations")
+        fault = f"{where}: hold {held} validation clips, not one per clip"
         raise InputError(f"{fault}: fetch {ANNOTATIONS} again")
     return truth

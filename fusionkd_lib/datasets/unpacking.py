@@ -5,8 +5,9 @@ import tarfile
 import zlib
 from pathlib import Path, PureWindowsPath
 
-from fusionkd_lib.errors import InputError
+from fusionkd_lib.errors import InputError, seen
 
+MOST_BYTES = 2**35  # that an archive unpacks to: five times the largest of ours
 SUFFIXES = (".tar.gz", ".tgz")
 
 
@@ -14,7 +15,8 @@ def extract(archive: str | Path, folder: str | Path, *, strip: str = "") -> None
     """Unpack a compressed tar archive into a folder, and nowhere else.
 
     Only files and folders are accepted: no link, no device, no name that is absolute or climbs
-    with ``..``. A file that exists in full size is kept, so that an interrupted run can go on.
+    with ``..``. A file that is there already gives way to the archive's, also where
+    it is a link: what that leads to is left as it is.
 
     Parameters
     ----------
@@ -31,16 +33,18 @@ def extract(archive: str | Path, folder: str | Path, *, strip: str = "") -> None
         If the archive is damaged or holds any of the above, or the system does not let it be read
         or unpacked.
     """
-    folder = Path(folder)
+    folder, n_bytes = Path(folder), 0
     try:
         with tarfile.open(archive, "r:gz") as members:
             for member in members:
                 member = _checked(member, strip)
-                target = folder / member.name
-                if not (target.is_file() and target.stat().st_size == member.size):
-                    members.extract(member, folder, filter="data")  # refuses devices
+                if (n_bytes := n_bytes + member.size) > MOST_BYTES:
+                    raise tarfile.TarError(f"it unpacks to more than {MOST_BYTES:,} bytes")
+                if member.isreg():
+                    (folder / member.name).unlink(missing_ok=True)
+                members.extract(member, folder, filter="data")  # refuses devices
     except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
-        fault = f"{archive}: is damaged or unsafe ({error})"
+        fault = f"{archive}: is damaged or unsafe ({seen(error)})"
         raise InputError(f"{fault}: delete it and fetch it again") from error
     except OSError as error:
         fault = f"{archive}: cannot be unpacked into {folder} ({error.strerror})"

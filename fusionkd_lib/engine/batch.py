@@ -16,15 +16,17 @@ from typing import Any
 
 import nbformat
 from distributed import Client, Future, KilledWorker
+from distributed.client import FutureCancelledError
 from nbclient.exceptions import DeadKernelError
 
 from fusionkd_lib.catalogue import BASELINES
 from fusionkd_lib.engine import notebooks
 from fusionkd_lib.engine.graph import CHAPTERS, Graph, Node, unfinished
-from fusionkd_lib.errors import InputError, Stopped
+from fusionkd_lib.errors import InputError, Stopped, seen
 from fusionkd_lib.experiment import clips_of, score_baselines, spectrograms_of
 from fusionkd_lib.params import Params
 from fusionkd_lib.runs import NOTEBOOK, STOP_FILE, outputs_root
+from fusionkd_lib.storage import replacing
 
 # What a worker, perhaps on another machine, must know of the place that the command was given in.
 ENVIRONMENT = ("FUSIONKD_DATA", "FUSIONKD_OUTPUTS", STOP_FILE)
@@ -97,7 +99,8 @@ def execute(node: Node) -> None:
         # NumPy's libraries would else start a thread for every core, in each run.
         threads = dict.fromkeys(THREADS, str(node.params.threads))
         notebooks.execute(notebook, partial, parameters=given, environment=threads)
-        partial.replace(node.run.folder / NOTEBOOK)
+        with replacing(node.run.folder / NOTEBOOK) as whole:
+            partial.replace(whole)
 
 
 def _injected(params: Params, notebook: nbformat.NotebookNode) -> dict[str, Any]:
@@ -135,14 +138,18 @@ def outcome_of(name: str, future: Future) -> Outcome:
     except KilledWorker:
         told = f"it killed several workers, most often for want of memory: {LESS_MEMORY}"
         return Outcome(name, "failed", told)
+    except FutureCancelledError:
+        return Outcome(
+            name, "failed", "the scheduler is gone: start it, and the same command again"
+        )
     except Exception as error:  # an error of ours, told without stopping the other runs
-        return Outcome(name, "failed", f"{type(error).__name__}: {error}")
+        return Outcome(name, "failed", seen(f"{type(error).__name__}: {error}"))
 
 
 @contextmanager
 def stop_file() -> Iterator[Path]:
     """Ctrl-C once asks every run to stop after its epoch; twice stops at once."""
-    path = outputs_root().resolve() / f".stop-{os.getpid()}"
+    path = outputs_root().absolute() / f".stop-{os.getpid()}"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     os.environ[STOP_FILE] = str(path)

@@ -5,6 +5,7 @@ that Dask would start listen on a port, and run whatever code comes through it a
 speak through memory, and nothing listens.
 """
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -17,6 +18,8 @@ from distributed import Client, Scheduler, Security, SpecCluster, Worker
 from fusionkd_lib.engine.graph import Graph
 from fusionkd_lib.errors import InputError
 
+# Dask logs a traceback where its scheduler is gone; what became of the runs is told anyway.
+logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
 LOCAL = {"protocol": "inproc://", "dashboard": False}
 
 
@@ -54,6 +57,8 @@ def open_client(
             f"--scheduler {scheduler}: no Dask scheduler answers there ({error}): start one with "
             "dask scheduler, check the certificates of a tls:// one, or leave the option out"
         ) from None
+    if not client.scheduler_info()["workers"]:
+        print(f"{scheduler}: waiting for workers: dask worker {scheduler}", flush=True)
     if client.dashboard_link:
         print(f"Dask's dashboard: {client.dashboard_link}", flush=True)
     return client

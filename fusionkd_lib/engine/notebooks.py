@@ -24,6 +24,7 @@ from traitlets.config import Config
 from fusionkd_lib.errors import InputError, Stopped
 from fusionkd_lib.runs import project_root
 
+LONGEST_SOCKET = 90  # of the 103 characters that every system allows, less the socket's own name
 # papermill warns of each parameter that a chapter leaves at its default; ours are validated.
 logging.getLogger("papermill").setLevel(logging.ERROR)
 
@@ -92,6 +93,8 @@ def _configuration(environment: Mapping[str, str]) -> Iterator[Config]:
     Kernels that start at the same time would else take each other's.
     """
     with TemporaryDirectory(prefix="fusionkd-") as folder:
+        if len(folder) > LONGEST_SOCKET:
+            raise InputError(f"{folder}: is too long for a socket: set TMPDIR to a shorter folder")
         kernel = {"transport": "ipc", "ip": f"{folder}/kernel", "environment": dict(environment)}
         # A kernel that is told to end reports an interrupt, which is nobody's concern.
         quiet = ["--IPKernelApp.log_level=CRITICAL"]

@@ -9,13 +9,14 @@ import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 
-import pandas as pd
+import numpy as np
 from distributed import Future
 from rich.live import Live
 from rich.text import Text
 
 from fusionkd_lib.engine.batch import Outcome, outcome_of
 from fusionkd_lib.engine.graph import Graph, Node
+from fusionkd_lib.reading import parse_csv, read_bytes
 
 POLL_SECONDS = 0.5
 
@@ -54,10 +55,12 @@ def _ending(outcome: Outcome) -> str:
 def _progress(node: Node) -> str:
     """Return a run's epoch, loss, best validation and time left; nothing where it has not begun."""
     try:
-        history = pd.read_csv(node.run.folder / "history.csv")
-    except (FileNotFoundError, pd.errors.EmptyDataError):
+        content = read_bytes(node.run.folder / "history.csv", remedy="")
+        history = parse_csv(content).astype(float)
+        is_whole = {"loss", "seconds"} <= set(history) and np.isfinite(history).all(axis=None)
+    except ValueError:  # not there yet, or nothing of ours: the run itself will say
         return ""
-    if node.kind == "store" or history.empty:
+    if node.kind == "store" or history.empty or not is_whole:
         return ""
     left = (node.n_epochs - len(history)) * history["seconds"].median()
     best = f", best validation {history['val_loss'].min():.3f}" if "val_loss" in history else ""
