@@ -123,8 +123,7 @@ def train_step(
         terms = losses.classification_terms(output, targets, multi_label=multi_label)  # Eq. 1 or 3
         terms |= losses.distillation_terms(output, recipe.distillation, multi_label=multi_label)
         terms = {name: share[name[:2]] * term for name, term in terms.items()}
-        weights = {"kd_weight": kd_weight, "fused_weight": recipe.fused_weight}
-        total = losses.total_loss(terms, **weights)  # Eq. 4
+        total = losses.total_loss(terms, kd_weight=kd_weight, fused_weight=recipe.fused_weight)
         total.backward()
         for name, term in (terms | {"loss": total}).items():
             step[name] = step.get(name, 0.0) + term.detach()
@@ -289,10 +288,9 @@ def fit(
         settings = {"epoch": epoch, "kd_weight": kd_weight, "recipe": recipe}
         row |= train_epoch(model, optimizer, data, train, **settings)
         validated = validation_losses(judged, data, validation, recipe=recipe)
-        validated = {f"ce_{head}": loss for head, loss in validated.items()}
-        row |= {f"val_{name}": loss for name, loss in validated.items()}
+        row |= {f"val_ce_{head}": loss for head, loss in validated.items()}
         if validated:
-            row["val_loss"] = losses.total_loss(validated, fused_weight=recipe.fused_weight)
+            row["val_loss"] = sum(validated.values())
         _refuse_divergence(row)
         criterion = row.get("val_loss", row["loss"])
         if recipe.schedule == "plateau":
