@@ -89,6 +89,7 @@ def as_page(
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = cell.source.replace("](../../book/", "](")
+        cell.source = cell.source.strip("\n")  # as HTML shows it: where links are looked for
         if cell.metadata.get("jupyter", {}).get("source_hidden"):
             cell.metadata["tags"] = sorted({*cell.metadata.get("tags", []), "hide-input"})
         alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
