@@ -56,8 +56,8 @@ def site() -> None:
 
 @main.command()
 def tuning() -> None:
-    """Rank the candidates for the training recipe, on the page of their protocol."""
-    ranking.write_ranking(ranking.PAGE)
+    """Rank the candidates for recipe and distillation, on the pages of their protocols."""
+    ranking.write_rankings()
 
 
 if __name__ == "__main__":

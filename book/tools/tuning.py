@@ -1,99 +1,156 @@
-"""Which candidate is the training recipe, by the protocol of ``params/tuning/README.md``."""
+"""Which candidate is taken, for the training recipe and for the distillation, by its protocol.
 
-from collections.abc import Mapping
+Both are chosen in the same way: each candidate is a parameter file whose runs are judged on
+validation clips, and of those within one standard error of the best the simplest is taken.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fusionkd_lib import metrics, tables
-from fusionkd_lib.params import load_params
+from fusionkd_lib.params import Params, load_params
 from fusionkd_lib.records import Record
 from fusionkd_lib.runs import find_records, project_root, run_name
 
-PAGE = project_root() / "params" / "tuning" / "README.md"
 RUNS = project_root() / "outputs" / "reference" / "tuning"
+RECIPE = project_root() / "params" / "tuning" / "README.md"
+DISTILLATION = project_root() / "params" / "study" / "choosing" / "README.md"
 N_RESAMPLES = 2000
 BEGINS, ENDS = "<!-- the ranking -->", "<!-- the end of the ranking -->"
 GROUPS = {"pretrained": "With ImageNet weights", "scratch": "From scratch"}
+# What a candidate for the distillation is compared with: the same without distillation.
+WITHOUT = {"same": "0_none", "own": "0_none_own_views"}
 
 
-def rank(folder: Path, records: Mapping[str, Record], group: str) -> list[dict[str, Any]]:
-    """Rank the candidates of a group whose runs are all there, from simple to less simple.
+@dataclass(frozen=True)
+class Candidate:
+    """A parameter file whose runs are all there.
 
     Parameters
     ----------
-    folder
-        Holds one parameter file per candidate.
-    records
-        By name.
-
-    Returns
-    -------
-    list of dict
-        A table's rows: what each candidate has on validation clips, its difference from the one
-        before and the best one's from it, in points with standard errors; and which is taken.
+    name
+        Of the file; candidates are numbered from simple to less simple.
+    points, drawn
+        Accuracy on validation clips in percent, the mean over runs and branches, and the same on
+        resampled recordings (N_RESAMPLES,); a training set's draw is the same for all candidates.
+    views
+        As of `Params`.
     """
-    cells = {}
-    for path in sorted(folder.glob(f"{group}_*.yaml")):
-        settings = load_params(path)
-        names = [run_name(params, branch=params.representations[0]) for params in settings]
-        if all(name in records for name in names):
-            cells[path.stem] = [records[name] for name in names]
-    points = {name: 100 * np.mean([_accuracy(run) for run in runs]) for name, runs in cells.items()}
-    drawn = {
-        name: 100 * np.mean([_drawn(run) for run in runs], axis=0) for name, runs in cells.items()
-    }
-    if not cells:
-        return []
-    best = max(points, key=points.get)
-    near = [name for name in cells if points[best] - points[name] <= _error(drawn, best, name)]
-    before, rows = None, []
-    for name in cells:
-        rows.append(
-            {
-                "Candidate": name,
-                "Accuracy (%)": f"{points[name]:.1f}",
-                "Over the one before": _difference(points, drawn, name, before),
-                "Below the best": _difference(points, drawn, best, name) if name != best else None,
-                "Taken": "yes" if name == near[0] else None,
-            }
+
+    name: str
+    points: float
+    drawn: np.ndarray
+    views: str
+
+    def over(self, other: "Candidate") -> "Candidate":
+        """Return what this one has more than another."""
+        return Candidate(
+            self.name, self.points - other.points, self.drawn - other.drawn, self.views
         )
-        before = name
-    return rows
+
+    @property
+    def told(self) -> str:
+        """A difference with its standard error."""
+        return f"{self.points:+.1f} ± {self.drawn.std():.1f}"
 
 
-def _accuracy(run: Record) -> float:
-    return run.score(run.params.representations[0])
+def candidates(folder: Path, records: Mapping[str, Record], group: str = "") -> list[Candidate]:
+    """Return the candidates of a group whose runs are all there, from simple to less simple."""
+    found = []
+    for path in sorted(folder.glob(f"{group}*.yaml")):
+        settings = load_params(path)
+        names = [_judged(params) for params in settings]
+        if all(name in records for name in names):
+            cells = [
+                (records[n], head) for n in names for head in records[n].params.representations
+            ]
+            points = 100 * np.mean([run.score(head) for run, head in cells])
+            drawn = 100 * np.mean([_drawn(*cell) for cell in cells], axis=0)
+            found.append(Candidate(path.stem, float(points), drawn, settings[0].views))
+    return found
 
 
-def _drawn(run: Record) -> np.ndarray:
-    """Return the accuracy on resampled recordings; a training set's draw is the same for all."""
-    scores, test = run.scores[run.params.representations[0]], run.test
+def _judged(params: Params) -> str:
+    """Return the run that a candidate is judged by: of one branch, or of a pair."""
+    one = params.representations[0] if len(params.representations) == 1 else None
+    return run_name(params, branch=one)
+
+
+def _drawn(run: Record, head: str) -> np.ndarray:
     draws = {"n_resamples": N_RESAMPLES, "seed": run.params.fold}
-    return metrics.bootstrap(metrics.accuracy, test.targets, scores, test.groups, **draws)
+    clips = (run.test.targets, run.scores[head], run.test.groups)
+    return metrics.bootstrap(metrics.accuracy, *clips, **draws)
 
 
-def _error(drawn: Mapping[str, np.ndarray], one: str, other: str) -> float:
-    return float(np.std(drawn[one] - drawn[other]))
+def taken(found: Sequence[Candidate]) -> tuple[Candidate, Candidate]:
+    """Return the simplest candidate within one standard error of the best, and the best."""
+    best = max(found, key=lambda one: one.points)
+    return next(one for one in found if best.over(one).points <= best.over(one).drawn.std()), best
 
 
-def _difference(
-    points: Mapping[str, float], drawn: Mapping[str, np.ndarray], one: str, other: str | None
-) -> str | None:
-    if other is None:
-        return None
-    return f"{points[one] - points[other]:+.1f} ± {_error(drawn, one, other):.1f}"
+def rank(folder: Path, records: Mapping[str, Record], group: str) -> list[dict[str, Any]]:
+    """Return a table's rows on the candidates for the recipe: what each added step brought."""
+    found = candidates(folder, records, f"{group}_")
+    simplest, best = taken(found) if found else (None, None)
+    return [
+        {
+            "Candidate": one.name,
+            "Accuracy (%)": f"{one.points:.1f}",
+            "Over the one before": one.over(before).told if before else None,
+            "Below the best": best.over(one).told if one is not best else None,
+            "Taken": "yes" if one is simplest else None,
+        }
+        for before, one in zip([None, *found], found, strict=False)
+    ]
 
 
-def write_ranking(page: Path) -> None:
-    """Put the ranking by the committed runs into the page of the protocol, between its marks."""
-    records = {record.name: record for record in find_records(RUNS)[0]}
+def rank_distillations(folder: Path, records: Mapping[str, Record]) -> list[dict[str, Any]]:
+    """Return a table's rows on the candidates for the distillation: what each brought."""
+    all_found = {one.name: one for one in candidates(folder, records)}
+    without = {views: all_found.get(name) for views, name in WITHOUT.items()}
+    found = [one for name, one in all_found.items() if name not in WITHOUT.values()]
+    found = [one.over(without[one.views]) for one in found if without[one.views]]
+    simplest, best = taken(found) if found else (None, None)
+    return [
+        {
+            "Candidate": one.name,
+            "Branches (%)": f"{all_found[one.name].points:.1f}",
+            "Over no distillation": one.told,
+            "Below the best": best.over(one).told if one is not best else None,
+            "Taken": "yes" if one is simplest else None,
+        }
+        for one in found
+    ]
+
+
+def write_rankings() -> None:
+    """Put the rankings by the committed runs into the pages of their protocols."""
+    write_recipe(RECIPE)
+    write_distillation(DISTILLATION)
+
+
+def write_recipe(page: Path) -> None:
+    """Put the ranking of recipes into the page beside their parameter files."""
+    parts = {title: rank(page.parent, _records(), group) for group, title in GROUPS.items()}
+    told = [f"**{title}**\n\n{tables.markdown(rows)}" for title, rows in parts.items() if rows]
+    _between_marks(page, "\n\n".join(told))
+
+
+def write_distillation(page: Path) -> None:
+    """Put the ranking of distillations into the page beside their parameter files."""
+    rows = rank_distillations(page.parent, _records())
+    _between_marks(page, tables.markdown(rows) if rows else "No candidate has all of its runs yet.")
+
+
+def _records() -> dict[str, Record]:
+    return {record.name: record for record in find_records(RUNS)[0]}
+
+
+def _between_marks(page: Path, text: str) -> None:
     before, _, rest = page.read_text(encoding="utf-8").partition(BEGINS)
     _, _, after = rest.partition(ENDS)
-    parts = []
-    for group, title in GROUPS.items():
-        if rows := rank(page.parent, records, group):
-            parts.append(f"**{title}**\n\n{tables.markdown(rows)}")
-    text = f"{before}{BEGINS}\n{(chr(10) * 2).join(parts)}\n{ENDS}{after}"
-    page.write_text(text, encoding="utf-8")
+    page.write_text(f"{before}{BEGINS}\n{text}\n{ENDS}{after}", encoding="utf-8")

@@ -1,0 +1,212 @@
+"""What the study says, by ``appendix_protocol.md``: the endpoint, its verdict, the other contrasts.
+
+A block is one fold and one seed with all its arms; only whole blocks count.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fusionkd_lib.params import load_params
+from fusionkd_lib.records import Record
+from fusionkd_lib.runs import find_records, project_root, run_name
+
+ROOT = project_root()
+FOLDER = ROOT / "params" / "study"
+RUNS = ROOT / "outputs" / "reference" / "study"
+ARMS = {
+    "none": "lambda 0",
+    "paper": "the paper's distillation",
+    "chosen": "the chosen distillation",
+    "equal": "equal training",
+}
+NEEDED = {"pretrained": tuple(ARMS), "scratch": ("none", "chosen")}
+BEFORE = "before"  # the branches as they came out of pretraining
+N_RESAMPLES = 10_000
+WORTH_HAVING = 1.5  # points
+LEVEL = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """One fold and one seed: all arms, judged on the same clips.
+
+    Parameters
+    ----------
+    groups
+        (n,) the recording of each test clip.
+    shares
+        Arm -> (n,) the share of the branch-in-pair cells that name each clip rightly.
+    """
+
+    fold: int
+    seed: int
+    groups: np.ndarray
+    shares: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Contrast:
+    """One arm less another, in points.
+
+    Parameters
+    ----------
+    points
+        The mean over cells, then over seeds, then over folds with equal weight.
+    drawn
+        (N_RESAMPLES,) the same on recordings and seeds that were drawn with replacement.
+    n_recordings
+        Recordings of all folds.
+    """
+
+    points: float
+    drawn: np.ndarray
+    n_recordings: int
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The 95 % percentile interval."""
+        low, high = np.quantile(self.drawn, [LEVEL / 2, 1 - LEVEL / 2])
+        return float(low), float(high)
+
+    @property
+    def p(self) -> float:
+        """Twice the smaller share of resamples on one side of zero, zero itself on both."""
+        sides = (self.drawn <= 0).mean(), (self.drawn >= 0).mean()
+        return float(min(1.0, 2 * max(min(sides), 1 / len(self.drawn))))
+
+    @property
+    def verdict(self) -> str:
+        """``gain``, ``no gain worth having``, or ``open`` and what would decide it."""
+        low, high = self.ends
+        if low > 0:
+            return "gain"
+        if high < WORTH_HAVING:
+            return "no gain worth having"
+        # Half the width shrinks with the root of the recordings; the point is taken to stay.
+        enough = max(self.points, WORTH_HAVING - self.points)
+        n = self.n_recordings * ((high - low) / 2 / enough) ** 2
+        return f"open; about {round(n, -1):,.0f} recordings would decide it"
+
+
+def blocks(trunk: str, records: Mapping[str, Record], *, folder: Path = FOLDER) -> list[Block]:
+    """Return the whole blocks of the arms that ``folder/trunk`` describes.
+
+    Parameters
+    ----------
+    trunk
+        A key of `NEEDED`.
+    records
+        By name.
+    """
+    runs: dict[tuple[int, int], dict[str, list[Record | None]]] = {}
+    for arm in NEEDED[trunk]:
+        path = folder / trunk / f"{arm}.yaml"
+        for params in load_params(path) if path.exists() else ():
+            arms = runs.setdefault((params.fold, params.seed), {})
+            arms.setdefault(arm, []).append(records.get(run_name(params)))
+    whole = {key: arms for key, arms in runs.items() if _is_whole(arms, NEEDED[trunk])}
+    return [_block(*key, arms, records) for key, arms in sorted(whole.items())]
+
+
+def _is_whole(arms: Mapping[str, Sequence[Record | None]], needed: Sequence[str]) -> bool:
+    return set(arms) == set(needed) and all(run for runs in arms.values() for run in runs)
+
+
+def _block(
+    fold: int, seed: int, arms: Mapping[str, Sequence[Record]], records: Mapping[str, Record]
+) -> Block:
+    shares = {
+        arm: _share((run, head) for run in runs for head in run.params.representations)
+        for arm, runs in arms.items()
+    }
+    parents = [records[name] for run in arms["none"] for name in run.provenance.parents]
+    shares[BEFORE] = _share((run, run.params.representations[0]) for run in parents)
+    return Block(fold, seed, arms["none"][0].test.groups, shares)
+
+
+def _share(cells: Any) -> np.ndarray:
+    return np.mean([run.scores[head].argmax(1) == run.test.targets for run, head in cells], axis=0)
+
+
+def contrast(found: Sequence[Block], one: str, other: str) -> Contrast:
+    """Compare two arms, or one with `BEFORE`, over whole blocks."""
+    folds = sorted({block.fold for block in found})
+    by_fold = [[block for block in found if block.fold == fold] for fold in folds]
+    # Drawn once, so that where folds have the same seeds all draw the same of them.
+    luck = np.random.default_rng(0).random((N_RESAMPLES, max(map(len, by_fold))))
+    parts = [_one_fold(part, one, other, luck[:, : len(part)]) for part in by_fold]
+    points, drawn, n_recordings = zip(*parts, strict=True)
+    return Contrast(float(np.mean(points)), np.mean(drawn, axis=0), sum(n_recordings))
+
+
+def _one_fold(
+    part: Sequence[Block], one: str, other: str, luck: np.ndarray
+) -> tuple[float, np.ndarray, int]:
+    """Return points, those of each resample, and the number of recordings of a fold's blocks."""
+    differences = 100 * np.array([block.shares[one] - block.shares[other] for block in part])
+    _, recording = np.unique(part[0].groups, return_inverse=True)
+    n_clips = np.bincount(recording)
+    sums = np.array([np.bincount(recording, weights=row) for row in differences])  # (seeds, R)
+    n = len(n_clips)
+    # The fold's number draws the same recordings for every contrast.
+    draws = np.random.default_rng(part[0].fold).multinomial(n, np.full(n, 1 / n), size=len(luck))
+    by_seed = (draws @ sums.T) / (draws @ n_clips)[:, None]  # (N_RESAMPLES, seeds)
+    seeds = (luck * len(part)).astype(int)
+    return differences.mean(), np.take_along_axis(by_seed, seeds, axis=1).mean(axis=1), n
+
+
+def holm(p: Mapping[str, float]) -> dict[str, float]:
+    """Correct p-values for their number, by Holm's step-down method (1979).
+
+    >>> holm({"a": 0.02, "b": 0.01, "c": 0.9})
+    {'b': 0.03, 'a': 0.04, 'c': 0.9}
+    """
+    corrected, reached = {}, 0.0
+    for rank, name in enumerate(sorted(p, key=p.get)):
+        reached = max(reached, min(1.0, (len(p) - rank) * p[name]))
+        corrected[name] = reached
+    return corrected
+
+
+def endpoint(found: Sequence[Block]) -> list[dict[str, Any]]:
+    """Return a table's row on the endpoint, none where no block is whole."""
+    if not found:
+        return []
+    seen = contrast(found, "chosen", "none")
+    return [_row("Chosen distillation less lambda 0", seen) | {"Verdict": seen.verdict}]
+
+
+def secondary(pretrained: Sequence[Block], scratch: Sequence[Block]) -> list[dict[str, Any]]:
+    """Return a table's rows on the secondary questions that have whole blocks."""
+    asked = {
+        "Chosen less equal training": (pretrained, "chosen", "equal"),
+        "Chosen less the branches before": (pretrained, "chosen", BEFORE),
+        "The paper's less lambda 0": (pretrained, "paper", "none"),
+        "Chosen less lambda 0, from scratch": (scratch, "chosen", "none"),
+    }
+    seen = {what: contrast(*question) for what, question in asked.items() if question[0]}
+    # All four are counted from the first, so that no verdict weakens when others come in.
+    p = holm({what: seen[what].p if what in seen else 1.0 for what in asked})
+    return [
+        _row(what, one) | {"p (Holm)": f"{p[what]:.3f}", "Verdict": _side(one, p[what])}
+        for what, one in seen.items()
+    ]
+
+
+def _side(seen: Contrast, p: float) -> str:
+    return "open" if p >= LEVEL else "gain" if seen.points > 0 else "loss"
+
+
+def _row(what: str, seen: Contrast) -> dict[str, Any]:
+    low, high = seen.ends
+    values = {"Points": f"{seen.points:+.1f}", "95 % interval": f"{low:+.1f} to {high:+.1f}"}
+    return {"Difference": what, **values}
+
+
+def read_records() -> dict[str, Record]:
+    """Return the committed runs of the study by name."""
+    return {record.name: record for record in find_records(RUNS)[0]} if RUNS.exists() else {}

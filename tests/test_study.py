@@ -1,0 +1,142 @@
+"""The study's numbers, from hand-made runs: whole blocks, the endpoint, its verdict, Holm."""
+
+import numpy as np
+import pytest
+from handmade import write_pair
+from scipy.special import erfinv
+
+from fusionkd_book import study
+from fusionkd_lib.catalogue import FUSED
+from fusionkd_lib.params import load_params
+from fusionkd_lib.runs import find_records
+
+N = 400
+ARM = """
+grid:
+  representations: [[logmel, gammatone], [logmel, cqt]]
+  fold: [1, 2]
+  seed: [0, 1]
+select: last
+"""
+# What each arm changes, and the share of clips that its branches name rightly.
+ARMS = {
+    "none": ("kd_weight: 0.0", 0.6),
+    "paper": ("", 0.6),
+    "chosen": ("kd_weight: 1.0", 0.65),
+    "equal": ("kd_weight: 0.0\nfused_weight: 0.0", 0.7),
+}
+
+
+def right(share: float) -> np.ndarray:
+    """Scores of clips of class 0, so great a share of which is recognised, spread evenly."""
+    return np.eye(10)[np.where(np.arange(N) * 7 % N < share * N, 0, 1)]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Four arms of two pairs, two folds and two seeds, none of which has run."""
+    for arm, (line, _) in ARMS.items():
+        (tmp_path / "pretrained").mkdir(exist_ok=True)
+        (tmp_path / "pretrained" / f"{arm}.yaml").write_text(f"{ARM}{line}\n")
+    return tmp_path
+
+
+def write_arm(folder, arm: str, share: float | None = None, *, seeds=(0, 1)) -> None:
+    share = ARMS[arm][1] if share is None else share
+    for params in load_params(folder / "pretrained" / f"{arm}.yaml"):
+        if params.seed in seeds:
+            alone = {name: right(0.5) for name in params.representations}
+            after = {name: right(share) for name in params.representations}
+            scores = {"alone": alone, "together": after | {FUSED: right(0.9)}}
+            write_pair(folder / "runs", params, scores)
+
+
+def blocks_of(folder) -> list[study.Block]:
+    records = {record.name: record for record in find_records(folder / "runs")[0]}
+    return study.blocks("pretrained", records, folder=folder)
+
+
+def test_only_blocks_with_all_of_their_arms_count(folder):
+    for arm in ("none", "paper", "chosen"):
+        write_arm(folder, arm)
+    assert blocks_of(folder) == []
+    write_arm(folder, "equal", seeds=[1])
+    assert [(block.fold, block.seed) for block in blocks_of(folder)] == [(1, 1), (2, 1)]
+
+
+def test_each_question_is_answered_by_the_difference_of_its_arms(folder):
+    for arm in ARMS:
+        write_arm(folder, arm)
+    found = blocks_of(folder)
+    assert [row["Points"] for row in study.endpoint(found)] == ["+5.0"]
+    told = {
+        row["Difference"]: (row["Points"], row["Verdict"]) for row in study.secondary(found, [])
+    }
+    assert told == {
+        "Chosen less equal training": ("-5.0", "loss"),
+        "Chosen less the branches before": ("+15.0", "gain"),
+        "The paper's less lambda 0": ("+0.0", "open"),
+    }
+
+
+def test_the_interval_is_that_of_recordings_drawn_within_each_fold(folder):
+    for arm in ARMS:
+        write_arm(folder, arm)
+    contrast = study.contrast(blocks_of(folder), "chosen", "none")
+    # All cells and seeds are won together, so that what is left is the luck of 400 recordings in
+    # each of two folds; by the law of large numbers the ends are nearly the normal ones.
+    won = (right(0.65) - right(0.6))[:, 0]
+    deviation = 100 * won.std() / np.sqrt(N) / np.sqrt(2)
+    assert contrast.n_recordings == 2 * N
+    assert contrast.ends == pytest.approx((5 - 1.96 * deviation, 5 + 1.96 * deviation), abs=0.15)
+
+
+def test_seeds_are_drawn_too(folder):
+    for arm in ("none", "paper", "equal"):
+        write_arm(folder, arm)
+    write_arm(folder, "chosen", 0.6, seeds=[0])
+    write_arm(folder, "chosen", 0.8, seeds=[1])
+    contrast = study.contrast(blocks_of(folder), "chosen", "none")
+    # Two seeds, 0 and 20 points: both, one of each twice, with the same draw in both folds.
+    means = np.round(contrast.drawn / 10)
+    assert contrast.points == pytest.approx(10)
+    shares = [(means == mean).mean() for mean in (0, 1, 2)]
+    assert shares == pytest.approx([0.25, 0.5, 0.25], abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("points", "spread", "verdict"),
+    [
+        (3.0, 1.0, "gain"),
+        (0.0, 0.5, "no gain worth having"),
+        (-2.0, 0.5, "no gain worth having"),
+        # Half of the interval, 3.92 points, must come down to 1.0 points: 15.4 times as many.
+        (1.0, 2.0, "open; about 1,540 recordings would decide it"),
+    ],
+)
+def test_the_verdict_is_the_protocols(points, spread, verdict):
+    quantiles = (np.arange(100_001) + 0.5) / 100_001
+    normal = points + spread * np.sqrt(2) * erfinv(2 * quantiles - 1)
+    assert study.Contrast(points, normal, 100).verdict == verdict
+
+
+def test_holms_correction_of_a_hand_worked_case():
+    # 0.01 x 4; 0.02 x 3; 0.03 x 2, which may not be below the one before; 0.6.
+    corrected = study.holm({"d": 0.6, "b": 0.02, "a": 0.01, "c": 0.03})
+    assert corrected == pytest.approx({"a": 0.04, "b": 0.06, "c": 0.06, "d": 0.6})
+
+
+def test_without_blocks_nothing_is_said():
+    assert study.endpoint([]) == []
+    assert study.secondary([], []) == []
+
+
+@pytest.mark.parametrize("trunk", study.NEEDED)
+def test_the_arms_differ_in_the_distillation_alone(trunk):
+    distillation = {"kd_weight", "kd_loss", "temperature", "teacher", "ramp_epochs", "fused_weight"}
+    found = {
+        path.stem: [params.model_dump(exclude=distillation) for params in load_params(path)]
+        for path in (study.FOLDER / trunk).glob("*.yaml")
+    }
+    assert set(found) <= set(study.ARMS)
+    assert all(settings == found["none"] for settings in found.values())
