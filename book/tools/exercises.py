@@ -61,11 +61,17 @@ def _in_two_folds(recordings: np.ndarray, folds: np.ndarray) -> int:
     return int((np.unique(pairs[0], return_counts=True)[1] > 1).sum())
 
 
+def _paired(one: np.ndarray, other: np.ndarray, recording: np.ndarray, drawn: list[int]) -> float:
+    times = np.array([drawn.count(name) for name in recording])
+    return 100 * float((times * (one.astype(int) - other)).sum() / times.sum())
+
+
 _ONE, _TWO, _SHARES = (
     torch.tensor([[2.0, 0.0, -1.0], [0.5, -0.5, 1.5]]),
     torch.tensor([[3.0, 1.0, -2.0], [-1.0, 0.5, 2.0]]),
     torch.tensor([[0.7, 0.3, 0.0], [0.0, 0.5, 0.5]]),
 )
+_HITS, _RECORDINGS = np.array([True, True, False, True, True]), np.array([3, 3, 5, 7, 7])
 EXERCISES = {
     "0.1": Exercise(
         metrics.accuracy,
@@ -107,4 +113,10 @@ EXERCISES = {
         "The teacher's probabilities weight the differences of the two `log_softmax(dim=1)`.",
         ((_ONE, _TWO, 1.0), (_ONE, _TWO, 4.0)),
     ),
+    "5.1": Exercise(
+        _paired,
+        "A recording that is drawn twice brings all of its clips twice, and one that is not, none.",
+        ((_HITS, ~_HITS[::-1], _RECORDINGS, [3, 3, 7]), (_HITS, _HITS, _RECORDINGS, [5])),
+    ),
+    "5.2": Exercise(1600, "Half the width needs more than twice the recordings: think of a root."),
 }
