@@ -62,6 +62,44 @@ def test_without_baselines_there_is_no_answer(answered):
     assert verdicts.baselines(collect(alone), alone) == []
 
 
+def test_the_ledger_holds_each_claim_to_its_rows_and_to_the_same_training_without_a_teacher(
+    tmp_path,
+):
+    found = {}
+    for place, weight, share in (("taught", 0.01, 0.7), ("untaught", 0.0, 0.8)):
+        params = make_params({"dataset": "urbansound8k", "kd_weight": weight})
+        scores = {
+            "alone": {name: right(0.6) for name in PAIR},
+            "together": {name: right(share) for name in PAIR} | {FUSED: right(0.5)},
+        }
+        write_pair(tmp_path / place, params, scores)
+        found[place], _ = find_records(tmp_path / place)
+    tables = {place: collect(records) for place, records in found.items()}
+    every = [*found["taught"], *found["untaught"]]
+    rows = verdicts.ledger(tables["taught"], tables["untaught"], every)
+    told = [(row["Paper"], row["Ours"], row["Verdict"].split(":")[0]) for row in rows]
+    assert told[:4] == [
+        ("+1.8", "+10.0", "held"),  # of 2.3 and 1.3
+        ("no number", "-10.0", "contradicted"),
+        ("+2.3", "+10.0", "held"),
+        ("+2.9", "-10.0", "contradicted"),  # 79.5 over 78.3 and 74.9
+    ]
+    assert {verdict for _, ours, verdict in told if ours is None} == {
+        "cannot be tested here",
+        "open",
+        "held",
+    }
+    assert len(verdicts.ledger(tables["taught"], [], found["taught"])) == len(rows) - 1
+
+
+def test_branches_of_every_seed_are_held_to_the_machines(answered, tmp_path):
+    (table,), _ = answered
+    write_run(tmp_path, make_params({"seed": 1}), {"logmel": right(0.8)}, branch="logmel")
+    records, _ = find_records(tmp_path)
+    # 60 % and 80 % against 75 %.
+    assert points(verdicts.baselines([table], records))["Log-mel less SVM, Log-mel"][0] == "-5.0"
+
+
 # The recipe
 
 

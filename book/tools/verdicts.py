@@ -5,7 +5,7 @@ Each function returns rows for `fusionkd_lib.tables.markdown`, none where nothin
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -79,59 +79,96 @@ def _setting(run: Record) -> str:
     return f"{run.provenance.kind} {sorted(kept.items())}"
 
 
-def ledger(tables: Sequence[Table], runs: Iterable[Record]) -> Rows:
+def ledger(tables: Sequence[Table], controls: Sequence[Table], runs: Iterable[Record]) -> Rows:
     """Return what the paper claims, where, its numbers, ours, and whether the claim held.
 
     A claim is *held* or *contradicted* where the interval of the difference leaves out zero, and
     else *open*; stand-in and synthetic clips test nothing that was said of a dataset.
+
+    Parameters
+    ----------
+    controls
+        Tables of the same pairs, trained in the same way with lambda 0.
+    runs
+        Of tables and controls.
     """
     runs = list(runs)
     urban = [table for table in tables if table.metric == "accuracy" and table.status in REAL]
     rows = []
     for weights, how in (("imagenet", "ImageNet weights"), ("scratch", "from scratch")):
         group = [table for table in urban if table.params.weights == weights]
-        for claim, place, (after, before) in _comparisons(group) if group else ():
-            rows += _claim(f"{claim} (UrbanSound8K, {how})", place, after, before, runs)
+        for comparison in _comparisons(group, controls):
+            rows += _claim(comparison, f"UrbanSound8K, {how}", runs)
     return rows + [told | UNTESTED | {"Verdict": verdict} for told, verdict in _beyond_reach()]
 
 
-def _comparisons(group: Sequence[Table]) -> list[tuple[str, str, tuple[list[Row], list[Row]]]]:
-    """Return claim, place and the rows whose difference it is about, of tables of one setting."""
+class Comparison(NamedTuple):
+    """A claim, where the paper makes it, and the rows whose mean difference it is about."""
+
+    claim: str
+    place: str
+    after: Sequence[Row]
+    before: Sequence[Row]
+
+    @property
+    def paper(self) -> str:
+        """The paper's own difference."""
+        both = [
+            (a.paper, b.paper)
+            for a, b in zip(self.after, self.before, strict=True)
+            if None not in (a.paper, b.paper)
+        ]
+        return f"{np.mean([a - b for a, b in both]):+.1f}" if both else "no number"
+
+
+def _comparisons(group: Sequence[Table], controls: Sequence[Table]) -> list[Comparison]:
+    """Return the claims on tables of one setting."""
     cells = [(table, name) for table in group for name in table.params.representations]
     alone = [table.row(name, alone=True) for table, name in cells]
     taught = [table.row(name) for table, name in cells]
     fused = [table.row(FUSED) for table, _ in cells]
     logmel = [i for i, (_, name) in enumerate(cells) if name == "logmel"]
-    return [
-        ("Distillation improves the branches", "abstract, V", (taught, alone)),
-        (
-            "It improves the log-mel branch",
+    untaught = [replace(row, paper=None) for row in _untaught(cells, controls)]
+    all_of_them = [
+        Comparison("Branches are better after distillation", "abstract, V", taught, alone),
+        Comparison(
+            "So is the log-mel branch",
             "I, third contribution",
-            ([taught[i] for i in logmel], [alone[i] for i in logmel]),
+            [taught[i] for i in logmel],
+            [alone[i] for i in logmel],
         ),
-        ("The fused classifier is stronger than a branch", "I, first", (fused, alone)),
+        Comparison("The fused classifier is stronger than a branch", "I, first", fused, alone),
+    ]
+    if untaught and len(untaught) == len(taught):
+        claim = "It is the teacher that makes them better, not more training"
+        all_of_them.insert(1, Comparison(claim, "abstract, implied", taught, untaught))
+    return all_of_them if group else []
+
+
+def _untaught(cells: Sequence[tuple[Table, str]], controls: Sequence[Table]) -> list[Row]:
+    """Return the rows of branches that were trained in the same way, but for lambda."""
+    return [
+        control.row(name)
+        for table, name in cells
+        for control in controls
+        if control.params.replace(kd_weight=table.params.kd_weight) == table.params
     ]
 
 
-def _claim(
-    claim: str, place: str, after: Sequence[Row], before: Sequence[Row], runs: Sequence[Record]
-) -> Rows:
+def _claim(comparison: Comparison, on: str, runs: Sequence[Record]) -> Rows:
+    claim, place, after, before = comparison
     found = compare(after, before, runs)
     if not found:
         return []
-    paper = [a.paper - b.paper for a, b in zip(after, before, strict=True)]
-    told = {"Claim": claim, "Place": place, "Paper": f"{np.mean(paper):+.1f}"}
-    on = f"{after[0].folds} folds, {after[0].clips:,d} clips, {_count(after[0].seeds, 'seed')}"
-    return [told | _ours(found) | {"On": on, "Verdict": VERDICTS[found.verdict]}]
+    told = {"Claim": f"{claim} ({on})", "Place": place, "Paper": comparison.paper}
+    row = after[0]
+    clips = f"{row.folds} folds, {row.clips:,d} clips, {row.seeds} seed{'s' * (row.seeds > 1)}"
+    return [told | _ours(found) | {"On": clips, "Verdict": VERDICTS[found.verdict]}]
 
 
 def _ours(found: Difference) -> Mapping[str, str]:
     ends = f"{found.low:+.1f} to {found.high:+.1f}"
     return {"Ours": f"{found.points:+.1f}", "95 % interval": ends}
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}{'s' if n != 1 else ''}"
 
 
 def _beyond_reach() -> list[tuple[dict[str, str], str]]:
