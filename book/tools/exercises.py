@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from IPython.display import Markdown
 
+from fusionkd_book import study
 from fusionkd_lib import losses, metrics
 
 
@@ -119,4 +120,12 @@ EXERCISES = {
         ((_HITS, ~_HITS[::-1], _RECORDINGS, [3, 3, 7]), (_HITS, _HITS, _RECORDINGS, [5])),
     ),
     "5.2": Exercise(1600, "Half the width needs more than twice the recordings: think of a root."),
+    "6.1": Exercise(
+        lambda p: [study.holm(dict(enumerate(p)))[i] for i in range(len(p))],
+        "Sort, multiply by n, n - 1, ..., let none fall below the one before, and put them back.",
+        (([0.03, 0.01, 0.9],), ([0.01, 0.02, 0.021, 0.4],)),
+    ),
+    "6.2": Exercise(
+        [0.5, 1.25], "The first is a mean of two numbers; in the second each clip has a vote."
+    ),
 }

@@ -1,0 +1,377 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 6 · What does distillation bring?
+#
+# [Chapter 5](05_the_tables.py) compared branches after distillation with branches before, as the paper does. A
+# doubter is not satisfied. This chapter tells a study in the order in which a doubter asks: compared with what,
+# chosen how, by whose luck, and how sure? Its [protocol](appendix_protocol.md) was written before its runs.
+#
+# **You will learn** what a control is and what it costs, how the question is fixed before the answer is known, what
+# a seed is worth, how to draw recordings and seeds together, and how to pay for asking four questions.
+#
+# **You need** a few seconds: everything is read from the committed records of `outputs/reference/`. You should
+# know Eq. 2 to 4 ([chapter 4](04_fusion_and_distillation.py)) and the paired interval of chapter 5.
+#
+# The study is **not finished**; the chapter says with each part what is in, and fills itself as records come in.
+
+# %%
+import numpy as np
+from IPython.display import Markdown, display
+
+from fusionkd_book import exercises, figures, study, tuning
+from fusionkd_lib import tables
+from fusionkd_lib.runs import find_records, project_root
+
+figures.use_style()
+reference = project_root() / "outputs" / "reference"
+sample = {run.name: run for run in find_records(reference)[0]}
+sample = {name: run for name, run in sample.items() if run.params.dataset == "urbansound8k"}
+arms = {run.name: run for run in find_records(study.RUNS)[0]} if study.RUNS.exists() else {}
+blocks = {trunk: study.blocks(trunk, sample | arms) for trunk in study.NEEDED}
+
+# %% tags=["nbval-check-output"]
+for trunk, of in (("pretrained", 9), ("scratch", 3)):
+    print(f"{trunk}: {len(blocks[trunk])} of {of} blocks are whole")
+
+# %% [markdown]
+# ## Before you look
+#
+# **Predict**, and write it down. A branch is pretrained, then trained on beside a fused classifier whose answers it
+# also imitates, and it has got better. How much of the gain is left
+#
+# 1. if it imitates nobody, and all else stays ($\lambda = 0$)?
+# 2. if it is simply trained on, alone, for as long?
+#
+# ## "Compared with what?"
+#
+# Between the branch before and the branch after lie three things: a teacher, whose answers are imitated; the fused
+# classifier's own loss, whose gradient flows into the trunks; and more training. An *arm* of the study takes one
+# away at a time:
+#
+# | arm | teacher | fused classifier's loss | more training |
+# |---|---|---|---|
+# | before | – | – | – |
+# | equal training | – | – | yes |
+# | lambda 0 | – | yes | yes |
+# | the paper's | yes, at 0.01 | yes | yes |
+# | chosen | yes, as it was chosen | yes | yes |
+#
+# All arms begin with the same pretrained weights and see the same clips in the same order, varied in the same way. So
+# what differs between two neighbours in this table is one thing.
+#
+# The networks from scratch have the paper's arm on all three folds. Where the arm with $\lambda = 0$ is there as well,
+# each of six cells (three pairs, two branches each) shows what is whose.
+
+
+# %%
+def cell(run, head, fold_run):  # accuracy in %
+    return 100 * (run.scores[head].argmax(axis=1) == fold_run.test.targets).mean()
+
+
+def same_but_lambda(one, other):
+    return one.params.replace(kd_weight=other.params.kd_weight) == other.params
+
+
+taught = [
+    run
+    for run in sample.values()
+    if run.provenance.kind == "fusion" and run.params.trunk == "mobilenet_v2"
+]
+trios = [  # before, lambda 0, the paper's
+    (dict(zip(run.params.representations, run.provenance.parents, strict=True)), control, run)
+    for run in taught
+    for control in arms.values()
+    if same_but_lambda(control, run)
+]
+print(len(taught), "pairs with the paper's distillation,", len(trios), "of them also with lambda 0")
+
+# %%
+ends = {}  # cell -> accuracies before, with lambda 0, with the paper's; a column per fold
+for parents, control, run in trios:
+    for name in run.params.representations:
+        values = (
+            cell(sample[parents[name]], name, run),
+            cell(control, name, run),
+            cell(run, name, run),
+        )
+        ends.setdefault((run.params.pair, name), []).append(values)
+
+if ends:
+    ax = figures.plt.subplots(figsize=(6, 3.4))[1]
+    marks = (("o", "before"), ("s", "lambda 0"), ("D", "the paper's"))
+    for y, ((_, name), values) in enumerate(ends.items()):
+        means = np.mean(values, axis=0)
+        ax.plot(means[[0, 2]], [y, y], color="0.85", zorder=0)
+        for (mark, label), x in zip(marks, means, strict=True):
+            filled = figures.COLOURS[name] if mark != "D" else "none"
+            ax.plot(
+                x, y, mark, color=figures.COLOURS[name], mfc=filled, label=label if not y else None
+            )
+    ax.set_yticks(range(len(ends)), [f"{figures.label(name)}, {pair}" for pair, name in ends])
+    ax.set(xlabel="accuracy in %, UrbanSound8K (partial)")
+    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, -0.2), ncols=3)
+    figures.sns.despine(ax=ax)
+    figures.show(
+        ax.figure,
+        alt="Six branches: accuracy before, after the joint phase without distillation, and with it",
+        caption="**Figure 6.1.** Networks from scratch, the mean over folds. From circle to square: more training "
+        "beside a fused classifier. From square to diamond: the paper's distillation.",
+    )
+
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
+if ends:
+    before, without, paper = np.mean([np.mean(values, axis=0) for values in ends.values()], axis=0)
+    n_folds = len({run.params.fold for *_, run in trios})
+    display(
+        Markdown(
+            f"Over these cells and {n_folds} fold{'s' * (n_folds > 1)} the branches have {before:.1f} % before, "
+            f"{without:.1f} % after the same phase with $\\lambda = 0$ and {paper:.1f} % with the paper's distillation. "
+            f"Of {paper - before:+.1f} points between before and after, **{without - before:+.1f} came without any "
+            f"teacher**, and {paper - without:+.1f} with it."
+        )
+    )
+else:
+    display(Markdown("The arm with lambda 0 has not run yet."))
+
+# %% [markdown]
+# The paper compares the circle with the diamond. Whatever lies between circle and square it owes to training.
+#
+# How sure is the rest? Each clip is named rightly by so many of the six cells; the difference of two such shares
+# is one number per clip. Recordings are drawn with replacement, and the mean of the numbers on the drawn clips is
+# noted, again and again. Here by hand, and beside it what the study's own function says.
+
+
+# %%
+def share(runs):  # (n,) of the cells, how many name each clip rightly
+    cells = [(run, name) for run in runs for name in run.params.representations]
+    return np.mean([run.scores[name].argmax(1) == run.test.targets for run, name in cells], axis=0)
+
+
+by_fold = {}
+for _, control, run in trios:
+    by_fold.setdefault(run.params.fold, []).append((control, run))
+whole = [
+    study.Block(
+        fold,
+        0,
+        pairs[0][0].test.groups,
+        {"none": share([c for c, _ in pairs]), "paper": share([r for _, r in pairs])},
+    )
+    for fold, pairs in sorted(by_fold.items())
+    if len(pairs) == 3
+]
+
+# %%
+rng = np.random.default_rng(1)
+
+
+def one_draw():
+    means = []
+    for block in whole:
+        clips_of = {name: np.flatnonzero(block.groups == name) for name in np.unique(block.groups)}
+        drawn = rng.choice(list(clips_of), size=len(clips_of))
+        rows = np.concatenate([clips_of[name] for name in drawn])
+        means.append((block.shares["paper"] - block.shares["none"])[rows].mean())
+    return 100 * np.mean(means)  # each fold counts the same
+
+
+if whole:
+    by_hand = np.quantile([one_draw() for _ in range(500)], [0.025, 0.975])
+    seen = study.contrast(whole, "paper", "none")
+    display(
+        Markdown(
+            f"The paper's distillation less lambda 0, from scratch, {len(whole)} fold{'s' * (len(whole) > 1)}, one seed: "
+            f"**{seen.points:+.1f}** points, {seen.ends[0]:+.1f} to {seen.ends[1]:+.1f}; by hand {by_hand[0]:+.1f} to "
+            f"{by_hand[1]:+.1f}. This comparison is exploratory: it has an interval and no verdict."
+        )
+    )
+
+# %% [markdown]
+# ## "You tried until it fitted"
+#
+# The paper's distillation weighs little: its term is a few percent of the loss ([chapter 4](04_fusion_and_distillation.py)
+# shows it). A fair study asks what a *good* distillation brings. But whoever tries eight and reports the best on the
+# test clips has measured luck. So eight candidates were written down first, are compared on **validation clips** alone,
+# and of those within one standard error of the best the simplest is taken, even if none is better than nothing.
+
+# %%
+choosing = {run.name: run for run in find_records(tuning.RUNS)[0]}
+rows = tuning.rank_distillations(tuning.DISTILLATION.parent, choosing)
+display(Markdown(tables.markdown(rows) if rows else "No candidate has all of its runs yet."))
+
+# %% [markdown]
+# Each row stands beside the same joint phase without distillation, on the same clips, from the same parents. The
+# standard error is that of recordings: it says how far another draw of validation recordings might move the row.
+#
+# ## "One seed is one draw"
+#
+# The seed draws first weights, the order of the clips, and how each is varied. Here are branches alone, with ImageNet's
+# weights, trained again with nothing changed but the seed. **Predict:** by how many points does a seed move a branch?
+
+# %%
+alone = [
+    run
+    for run in sample.values()
+    if run.provenance.kind == "branch" and run.params.weights == "imagenet"
+]
+by_cell = {}
+for run in alone:
+    name = run.params.representations[0]
+    by_cell.setdefault((name, run.params.fold), []).append(cell(run, name, run))
+
+ax = figures.plt.subplots(figsize=(6, 3.2))[1]
+for y, ((name, _), values) in enumerate(sorted(by_cell.items())):
+    ax.plot([min(values), max(values)], [y, y], color=figures.COLOURS[name], alpha=0.4)
+    ax.plot(values, [y] * len(values), "o", color=figures.COLOURS[name])
+ax.set_yticks(
+    range(len(by_cell)), [f"{figures.label(n)}, fold {fold}" for n, fold in sorted(by_cell)]
+)
+ax.set(xlabel="accuracy in %, UrbanSound8K (partial)")
+figures.sns.despine(ax=ax)
+figures.show(
+    ax.figure,
+    alt="For each representation and fold, one dot per seed",
+    caption="**Figure 6.2.** A dot is a seed: the same recipe and the same clips, with other luck.",
+)
+
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
+several = [values for values in by_cell.values() if len(values) > 1]
+if several:
+    spread = np.sqrt(np.mean([np.var(values, ddof=1) for values in several]))
+    widest = max(np.ptp(values) for values in several)
+    display(
+        Markdown(
+            f"Within one fold and representation, seeds spread with a standard deviation of **{spread:.1f} points**; the two "
+            f"that lie furthest apart differ by {widest:.1f}. Two single runs that differ by {2 * spread:.0f} points may "
+            "be the same method."
+        )
+    )
+else:
+    display(Markdown("There is one seed of each so far."))
+
+# %% [markdown]
+# Two remedies: more seeds, and pairs that share a seed. The arms of a block share parents, order and views, so that
+# much of a seed's luck cancels in their difference; what does not is drawn together with the recordings.
+#
+# ## The endpoint
+#
+# One number was named before the first run: the accuracy of a branch after the joint phase with the chosen distillation,
+# less that after the same phase with $\lambda = 0$; the mean over six cells, then over seeds, then over folds. Its
+# interval comes from 10,000 draws of recordings *and* seeds. **Gain** if it lies above zero; **no gain worth having** if
+# its upper end lies below 1.5 points; else **open**, with the number of recordings that would decide it.
+
+# %%
+rows = study.endpoint(blocks["pretrained"])
+missing = [
+    f"fold {fold}, seed {seed}"
+    for fold in (1, 2, 3)
+    for seed in (0, 1, 2)
+    if (fold, seed) not in {(block.fold, block.seed) for block in blocks["pretrained"]}
+]
+display(
+    Markdown(tables.markdown(rows) if rows else "**No block is whole yet: there is no verdict.**")
+)
+display(Markdown("Blocks that are missing: " + ("; ".join(missing) or "none") + "."))
+
+# %% [markdown]
+# ## Four more questions, and their price
+#
+# Whoever asks four questions finds "significance" in one of them by luck four times as easily. Holm's correction makes
+# the questions pay: the smallest p-value is multiplied by four, the next by three, and so on, and none may fall below
+# the one before.
+
+# %% tags=["nbval-check-output"]
+p = {"a": 0.012, "b": 0.04, "c": 0.03, "d": 0.5}
+print({question: round(value, 3) for question, value in study.holm(p).items()})
+
+# %% [markdown]
+# Three of the four lie under 0.05 before the correction, and one after it.
+
+# %%
+rows = study.secondary(blocks["pretrained"], blocks["scratch"])
+display(Markdown(tables.markdown(rows) if rows else "None of the four can be answered yet."))
+
+# %% [markdown]
+# ## What is open
+#
+# - The endpoint, until its blocks are in. The arms are files in `params/study/`; one command per part runs them,
+#   and goes on where it was stopped:
+#
+# ```
+# FUSIONKD_DATA=data fusionkd run params/study/choosing/*.yaml
+# FUSIONKD_DATA=data fusionkd run params/study/pretrained/*.yaml
+# FUSIONKD_DATA=data fusionkd run params/study/scratch/*.yaml
+# ```
+#
+# - *Why* something is gained or lost: which classes, which clips, whether the branches come to agree.
+# - One fold is held back; nobody has tested a network of this project on its clips.
+#
+# ## Recap
+#
+# - "Better after than before" is no evidence for a teacher. A control that differs in the teacher alone is.
+# - The question, the arms, the interval and the verdict are fixed before the first run, or they will fit.
+# - A difference of two single runs is mostly luck; pairs that share their luck cancel much of it.
+# - Open is an answer, if it says what would close it.
+#
+# ## Exercises
+#
+# **1. Holm's correction.** Write it for a list of p-values; the corrected ones come in the order of the list.
+
+
+# %%
+def holm(p_values):  # list of numbers → list of numbers
+    ...
+
+
+exercises.check("6.1", holm)
+
+
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
+# Solution.
+def solution_1(p_values):
+    order = np.argsort(p_values)
+    stepped = np.sort(p_values) * np.arange(len(p_values), 0, -1)
+    corrected = np.minimum(np.maximum.accumulate(stepped), 1)
+    return corrected[np.argsort(order)]
+
+
+exercises.check("6.1", solution_1)
+
+# %% [markdown]
+# **2. Equal weight.** One fold has 900 test clips, another 300. An arm gains 2 points on the first and loses 1 on
+# the second. What is the mean with equal weight of the folds, and what if each clip counted the same? Answer with the two numbers.
+
+# %%
+two_means = ...
+
+exercises.check("6.2", two_means)
+
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
+# Solution. The protocol takes the first: a fold is a set of places, not a number of clips.
+exercises.check("6.2", [(2 - 1) / 2, (900 * 2 - 300 * 1) / (900 + 300)])
+
+# %% [markdown]
+# **3. A control of your own.** The branch could also imitate *itself*, as it was before. What would it show if that
+# helped as much as the fused classifier?
+#
+# <details><summary>Solution</summary>
+#
+# That the gain needs no second representation: softened answers alone, as a kind of label smoothing, would explain it.
+# The paper's story, complementary information that flows from one representation to the other, would then have no
+# support from that gain.
+#
+# </details>
+#
+# **Next:** the [appendix](appendix_reading_the_paper.py) reads the paper closely, and the
+# [protocol](appendix_protocol.md) has the study's fine print.
