@@ -187,6 +187,13 @@ for (measured, trunk, _), group in settings.items():
     show(f"{measured} · {trunk}", verdicts.baselines(group, runs.values()))
 
 # %% [markdown]
+# Each kind of branch alone, over all of its seeds; half the hop is twice the frames, and twice the cost:
+
+# %%
+urban = [run for run in runs.values() if run.params.dataset == "urbansound8k"]
+show("accuracy in %, UrbanSound8K (partial)", verdicts.branches(urban))
+
+# %% [markdown]
 # Three folds of clips with some hundred recordings each are little to learn to hear from. A network that begins with
 # ImageNet's weights has already seen edges, stripes and textures, which is what a spectrogram is made of; one that
 # begins with none has to learn these from a few hundred recordings, while the support vector machine is

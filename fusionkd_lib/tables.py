@@ -181,12 +181,10 @@ def _table(fusions: Sequence[Record], by_name: Mapping[str, Record]) -> Table:
     paper = list(PAPER[told.metric].get(names, [None] * (2 * len(names) + 1)))
     paper.insert(-1, None)  # it has no mean
     baselines = _baselines(fusions, by_name)
-    heads = baselines_of(names) if baselines else []
-    rows = [_row(label(head), head, baselines) for head in heads]
-    rows += [_row(*row, paper=x) for row, x in zip(classifiers, paper, strict=True)]
-    note = _note(told, params) + (
-        "" if baselines else " It lacks baselines: fusionkd run adds them."
-    )
+    rows = [summarise(label(head), head, baselines) for head in baselines_of(names) if baselines]
+    rows += [summarise(*row, paper=x) for row, x in zip(classifiers, paper, strict=True)]
+    lacking = "" if baselines else " It lacks baselines: fusionkd run adds them."
+    note = _note(told, params) + lacking
     return Table(told.metric, told.dataset, told.data_status, tuple(rows), note, params)
 
 
@@ -197,7 +195,10 @@ def _baselines(fusions: Sequence[Record], by_name: Mapping[str, Record]) -> list
     return [run for run in found if run.provenance.data == fusions[0].provenance.data]
 
 
-def _row(classifier: str, head: str, runs: Sequence[Record], *, paper: float | None = None) -> Row:
+def summarise(
+    classifier: str, head: str, runs: Sequence[Record], *, paper: float | None = None
+) -> Row:
+    """Return the row of a classifier over some runs, each of another fold or seed."""
     cells = [(run, head) for run in runs]
     ours = 100 * float(np.mean([_value(*cell) for cell in cells])) if runs else None
     low, high = _ends(_resampled(cells)) if _can_resample(cells) else (None, None)

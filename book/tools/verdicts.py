@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fusionkd_lib.catalogue import FUSED, MEAN, SUPPORT_VECTORS
+from fusionkd_lib.catalogue import FUSED, MEAN, SUPPORT_VECTORS, label
 from fusionkd_lib.records import Record
 from fusionkd_lib.runs import identity
-from fusionkd_lib.tables import Difference, Row, Table, compare
+from fusionkd_lib.tables import Difference, Row, Table, compare, interval, summarise
 
 Rows = list[dict[str, Any]]
 REAL = ("real", "partial")  # clips that say something of a dataset
@@ -65,11 +65,35 @@ def baselines(tables: Sequence[Table], runs: Iterable[Record]) -> Rows:
     return rows
 
 
+def branches(runs: Iterable[Record]) -> Rows:
+    """Return what each kind of branch has alone, over all of its folds and seeds."""
+    groups: dict[str, list[Record]] = {}
+    for run in runs:
+        if run.provenance.kind == "branch" and run.params.judged_on == "test":
+            groups.setdefault(_setting(run), []).append(run)
+    rows = []
+    for group in groups.values():
+        params = group[0].params
+        row = summarise(label(params.representations[0]), params.representations[0], group)
+        rows.append(
+            {
+                "Trunk": params.trunk,
+                "Weights": params.weights,
+                "Hop": params.hop_length,
+                "Branch": row.classifier,
+                "Alone": f"{row.ours:.1f}",
+                "95 % interval": interval(row.low, row.high),
+                "Folds": row.folds,
+                "Seeds": row.seeds,
+            }
+        )
+    return sorted(rows, key=lambda row: [str(row[key]) for key in ("Weights", "Hop", "Branch")])
+
+
 def _every_seed(row: Row, runs: Iterable[Record]) -> Row:
     """Return a branch's row with its runs of every seed."""
     setting = {_setting(run) for run in runs if run.name in row.runs}
-    names = tuple(run.name for run in runs if _setting(run) in setting)
-    return replace(row, runs=names, seeds=len({name.split("-")[2] for name in names}))
+    return summarise(row.classifier, row.head, [run for run in runs if _setting(run) in setting])
 
 
 def _setting(run: Record) -> str:
