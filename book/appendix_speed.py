@@ -28,6 +28,7 @@
 
 # %%
 import json
+from itertools import cycle
 
 import numpy as np
 import torch
@@ -258,23 +259,29 @@ for name, record in records.items():
 # the store stays on the disk, and a batch is all that is read of it at a time. (Small networks, each
 # measured in a fresh process.)
 
-# %% mystnb={"image": {"alt": "Seconds and peak memory of an epoch by number of clips and of branches"}}
-figure, axes = figures.plt.subplots(2, 2, figsize=(8, 5), sharex="col")
-for name, record in records.items():
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
+figure, axes = figures.plt.subplots(2, 2, figsize=(figures.WIDTH, 5), sharex="col")
+for (name, record), mark in zip(records.items(), cycle(figures.MARKS), strict=False):
     for column, (kind, costs) in zip(axes.T, record["growth"].items(), strict=True):
         numbers = [int(number) for number in costs]
         for ax, key in zip(column, ("seconds", "peak_mebibytes"), strict=True):
-            ax.plot(numbers, [cost[key] for cost in costs.values()], "o-", label=name)
+            ax.plot(numbers, [cost[key] for cost in costs.values()], f"{mark}-", label=name)
             ax.set_ylim(0, None)
         column[1].set(xlabel=kind)
 for ax in axes[1]:
     costs = next(iter(records.values()))["growth"][ax.get_xlabel()]
     stored = [cost["store_mebibytes"] for cost in costs.values()]
-    ax.plot([int(n) for n in costs], stored, "s--", color="0.6", label="the stores")
+    ax.plot([int(n) for n in costs], stored, "x--", color="0.6", label="the stores")
 axes[0, 0].set_ylabel("seconds per epoch")
 axes[1, 0].set_ylabel("peak MiB")
-axes[1, 0].legend(frameon=False, fontsize="small")
+axes[1, 0].legend(frameon=False)
 figures.sns.despine()
+figures.show(
+    axes,
+    alt="Seconds and peak memory of an epoch by number of clips and of branches",
+    caption="**Figure S.1.** Time grows with clips and with branches, memory with branches "
+    "alone: the stores (dashed) stay on the disk.",
+)
 
 # %% [markdown]
 # Ten seconds at 44.1 kHz make large pictures, and the paper's batch of 64 of them, for two branches, more
