@@ -73,7 +73,7 @@ def test_round_frequencies_stand_where_they_are_and_not_on_top_of_each_other():
     rows = figures.round_rows(octaves)
     assert {f: rows[f] for f in (200, 12800) if f in rows} == {200: 2.5}  # the middle of row 2
     assert set(rows) <= {50, 100, 200, 500, 1000, 2000, 5000, 10000}
-    assert rows[5000] == pytest.approx(6.5 + (5000 - 3200) / 3200)
+    assert rows[10000] == pytest.approx(7.5 + (10000 - 6400) / 6400)
     assert min(np.diff(sorted(rows.values()))) > len(octaves) / 8
     assert [figures.hertz(f) for f in (50, 2000, 12500)] == ["50", "2k", "12.5k"]
 

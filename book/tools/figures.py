@@ -45,7 +45,7 @@ def use_style() -> None:
     sns.set_theme(context="notebook", style="ticks", font_scale=0.9)
     plt.rcParams.update(
         {
-            "figure.dpi": 120,
+            "figure.dpi": 110,
             "figure.figsize": (WIDTH, 3.4),
             "figure.constrained_layout.use": True,
             "image.interpolation": "nearest",  # every value is one rectangle
