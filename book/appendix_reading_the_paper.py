@@ -145,7 +145,7 @@ print("a classifier on pooled embeddings", tuple(embeddings.shape), "gives the s
 # **What does a convolution cost?** **Predict:** how many weights would a plain 3 x 3 convolution over the stack
 # have: fewer than a whole MobileNetV2 trunk, as many, ten times as many?
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 sizes = {
     kind: n_parameters(FusionModule([channels] * 2, 10, fusion=kind)) for kind in ("gap", "conv")
 }
@@ -163,7 +163,7 @@ display(
 # negative sum for every input shows the trunk nothing; and since no gradient comes back through the ReLU either, it
 # never learns. **Predict:** of a thousand draws, how many have such a channel?
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 deaths = []
 for seed in range(1000):
     torch.manual_seed(seed)
@@ -224,7 +224,7 @@ figures.show(
     "(dashed) pulls alike at every distance.",
 )
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 ratio = (
     curves["l2"][np.searchsorted(distances, 1)][1] / curves["mse"][np.searchsorted(distances, 1)][1]
 )
@@ -267,7 +267,7 @@ figures.show(
     "phase. It is half a bell rather than a sigmoid.",
 )
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 display(
     Markdown(
         f"It begins at {weights[0]:.5f}, passes a tenth of its end value in epoch {1 + int((weights > 0.001).argmax())} and one half in epoch "
@@ -302,7 +302,7 @@ display(
 # | Gammatone: how? | gammatone-weighted STFT magnitudes, 128 bands from 20 Hz; [chapter 2](02_three_ways_to_look.py) holds them to the filter bank in time | |
 # | Range of the mel bands, window, scaling | 20 Hz to Nyquist; Hann; mean and deviation of the training clips alone | `fmin`, `fmax` |
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 us8k = record["urbansound8k"]
 display(
     Markdown(
@@ -326,7 +326,7 @@ except InputError as error:
 #
 # The paper's numbers are constants in our library, so that what follows is computed from them.
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 rows = []
 for metric, pairs in tables.PAPER.items():
     for pair, (a, b, a_taught, b_taught, fused) in pairs.items():
@@ -371,7 +371,7 @@ figures.show(
 # %% [markdown]
 # **"The performance of the individual branches is better when using knowledge distillation."**
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 lost = paper[paper["Gain"] < 0]
 told = ", ".join(
     f"{figures.label(r.Branch)} in Table {r.Table} ({r.Alone} → {r.KD} on {r.Data})"
@@ -387,7 +387,7 @@ display(
 # %% [markdown]
 # **"Transferring knowledge from the fused classifier": is the teacher better than its pupils?**
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 above = paper[paper["KD"] > paper["Fused"]]
 below = paper[paper["Fused"] < paper["Alone"]]
 told = "; ".join(
@@ -421,7 +421,7 @@ for data, pair in introduction.items():
 # **The same row in two tables.** The baselines are shared between tables, up to rounding. One *taught* branch is
 # too, though it had another partner and another teacher:
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 taught = paper.groupby(["Data", "Branch"])["KD"].agg(list).reset_index()
 same = taught[[len(set(values)) == 1 for values in taught["KD"]]]
 told = ", ".join(
@@ -440,7 +440,7 @@ display(
 # $\sqrt{p (1 - p) / n}$. Clips are not independent, recordings come closer to it (chapter 1), and the truth
 # is likely to lie between the two.
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 half = {unit: 196 * np.sqrt(0.8 * 0.2 / us8k[unit]) for unit in ("clips", "recordings")}
 display(
     Markdown(

@@ -132,7 +132,7 @@ print(
     f"a clip of 128 x 345, forward and back: {first['operations_per_clip'] / 1e9:.1f} billion operations"
 )
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 for (name, device), limit in limits.items():
     display(
         Markdown(
@@ -148,7 +148,7 @@ for (name, device), limit in limits.items():
 # number that they read. Where memory is the lower limit, this is why, and why numbers of half the size, a memory
 # format, an allocator and joined layers matter more than arithmetic.
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 for name, record in records.items():
     for device, r in record["training"].items():
         shares = r["shares_of_a_step"]
@@ -219,7 +219,7 @@ show(
 # runs of one seed along different ways, as other first weights would. So we compare the means, and give a 95 %
 # interval for their difference (Welch's), whose width comes from the spread of the seeds.
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 show(
     [
         {
@@ -303,7 +303,7 @@ show(
 # Each run is a notebook, with a kernel and imports of its own; and the first run on a machine compiles the
 # fast layers, which later ones find in a cache.
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 for name, record in records.items():
     if start := record["start_up"]:
         display(
@@ -319,7 +319,7 @@ for name, record in records.items():
 # UrbanSound8K has ten folds and three pairs: thirty branches, each trained once though two pairs need
 # it, and thirty pairs of two branches. SONYC-UST has three of each. Either phase has a hundred epochs.
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 urbansound8k = 8732 * 0.8 * 100 * (30 + 30 * 2)  # clips shown to a branch
 sonyc = 2351 * 0.9 * 100 * (3 + 3 * 2) * 862 / 345  # of 10 s, counted as clips of 4 s
 passes = urbansound8k + sonyc

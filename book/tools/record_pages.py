@@ -13,6 +13,7 @@ from fusionkd_lib.runs import find_records
 from fusionkd_lib.tables import METRIC_NAMES, Row, Table
 
 NATURE = {"branch": "alone", "fusion": "fused and distilled", "baselines": "baselines"}
+STROKES = ("-", "--", ":", "-.")  # of runs that stand beside each other
 Rows = Sequence[tuple[Table, Row]]
 
 
@@ -100,9 +101,9 @@ def _page(runs: Sequence[Record], rows: Rows, homes: Mapping[str, str], page: Pa
 def _history(runs: Sequence[Record], picture: Path) -> str:
     """Draw the loss of the runs, and return what a page shows of their epochs."""
     ax = figures.plt.subplots(figsize=(6, 3))[1]
-    for run in runs:
-        name = f"fold {run.params.fold}, seed {run.params.seed}"
-        ax.plot(run.history["epoch"], run.history["loss"], label=name)
+    for index, run in enumerate(runs):
+        name, stroke = f"fold {run.params.fold}, seed {run.params.seed}", STROKES[index % 4]
+        ax.plot(run.history["epoch"], run.history["loss"], stroke, label=name)
     ax.set(xlabel="epoch", ylabel="training loss", ylim=(0, None))
     ax.legend(frameon=False)
     figures.sns.despine(ax=ax)
