@@ -268,6 +268,7 @@ for (name, record), mark in zip(records.items(), cycle(figures.MARKS), strict=Fa
             ax.plot(numbers, [cost[key] for cost in costs.values()], f"{mark}-", label=name)
             ax.set_ylim(0, None)
         column[1].set(xlabel=kind)
+        column[1].xaxis.get_major_locator().set_params(integer=True)
 for ax in axes[1]:
     costs = next(iter(records.values()))["growth"][ax.get_xlabel()]
     stored = [cost["store_mebibytes"] for cost in costs.values()]
