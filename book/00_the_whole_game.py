@@ -114,7 +114,9 @@ shown = [
 ]
 waveforms = {i: clips.read(int(i), params.sample_rate) for i in shown}
 figures.players(
-    {f"clip {n}": x for n, x in enumerate(waveforms.values(), 1)}, sample_rate=params.sample_rate
+    {f"clip {n}": x for n, x in enumerate(waveforms.values(), 1)},
+    sample_rate=params.sample_rate,
+    status=clips.status,
 )
 
 # %% [markdown]
@@ -137,9 +139,9 @@ spectrograms = compute(three, batch)
 for name, values in spectrograms.items():
     print(f"{name:10s} {tuple(batch.shape)} → {tuple(values.shape)}   (B, N) → (B, 1, F, T)")
 
-# %% mystnb={"image": {"alt": "Log-mel, CQT and gammatone spectrograms of a siren, street music and a dog bark"}}
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 panels = {
-    f"{clips.classes[data.targets[i]].replace('_', ' ')} · {figures.label(name)}": (
+    f"{clips.classes[data.targets[i]].replace('_', ' ')}\n{figures.label(name)}": (
         spectrograms[name][row, 0].numpy(),
         module.frequencies,
     )
@@ -147,23 +149,39 @@ panels = {
     for name, module in three.items()
 }
 axes = figures.spectrogram_grid(panels, n_columns=3, seconds=params.duration)
+figures.show(
+    axes,
+    alt="Log-mel, CQT and gammatone spectrograms of a siren, street music and a dog bark",
+    caption="**Figure 0.1.** Each row is a sound, each column a way to look at it: the same "
+    "moments, with frequency divided up in another way.",
+)
 
 # %% [markdown]
-# The same three sounds, nine pictures. What is a thin line in one is a broad smear in another. If the
+# The same three sounds, nine pictures (Figure 0.1). What is a thin line in one is a broad smear in another. If the
 # pictures show different things, networks that look at different pictures should make different
 # mistakes, and a committee of them should make fewer. That is the hope the paper rests on.
 #
 # ## Steps 3 to 5: the framework
 #
-# Here is the whole machine, drawn around one of the clips above.
+# Figure 0.2 is the whole machine, drawn around one of the clips above.
 
-# %% mystnb={"image": {"alt": "The framework: a clip becomes two spectrograms; each goes through its own trunk to a feature map and a head with logits; the two maps are pooled, stacked and classified by a third head, whose logits are distilled into the other two"}}
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 ax = figures.framework(
     waveforms[shown[0]], {name: spectrograms[name][0, 0].numpy() for name in params.representations}
 )
+figures.show(
+    ax,
+    alt="The framework: a clip becomes two spectrograms; each goes through its own trunk to "
+    "a feature map and a head with logits; the two maps are pooled, stacked and "
+    "classified by a third head, whose logits are distilled into the other two",
+    caption="**Figure 0.2.** Two branches, in colour, look at one clip. Their maps meet in the "
+    "middle, and what the fused classifier concludes is handed back to both (dashed). "
+    f"The two spectrograms span {figures.FLOOR} dB.",
+    vector=True,
+)
 
 # %% [markdown]
-# **Step 3, pretrain.** Each row in colour is a **branch**: one spectrogram, one network, one answer.
+# **Step 3, pretrain.** Each column in colour is a **branch**: one spectrogram, one network, one answer.
 # Each branch is first trained alone, from the labels.
 #
 # **Step 4, fuse.** Inside each branch, just before its head, is a **feature map** $M_j$: what the
@@ -207,8 +225,14 @@ baselines = experiment.score_baselines(params)
 table = tables.collect([run, *branches.values(), baselines])[0]
 display(Markdown(table.to_markdown()))
 
-# %% mystnb={"image": {"alt": "Accuracy of baselines and classifiers with 95 percent intervals, and the paper's numbers"}}
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 ax = figures.table_figure(table)
+figures.show(
+    ax,
+    alt="Accuracy of baselines and classifiers with 95 percent intervals, and the paper's numbers",
+    caption="**Figure 0.3.** The same rows as a picture: dots are networks, squares need none, "
+    "and lines are intervals. The paper's diamonds belong to other sounds.",
+)
 
 # %% [markdown]
 # Do not compare the two columns: ours has other sounds, another network, which begins with weights from
@@ -233,9 +257,15 @@ display(
 # And if the dice had fallen otherwise? The seed draws the first weights of the heads, the order of the clips,
 # and how each is shifted and mixed. Here is the same table five times over, from runs that were made beforehand; each dot is a seed.
 
-# %% mystnb={"image": {"alt": "Accuracy of each classifier for five seeds, one dot per seed"}}
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 records, _ = find_records(project_root() / "outputs" / "reference" / "seeds")
 ax = figures.seed_dots(records)
+figures.show(
+    ax,
+    alt="Accuracy of each classifier for five seeds, one dot per seed",
+    caption="**Figure 0.4.** Each dot is a seed. Where the dots of two rows mingle, a single "
+    "seed cannot tell which of the two is better.",
+)
 
 # %% tags=["hide-input"] jupyter={"source_hidden": true}
 told = figures.seed_gains(records)
@@ -266,7 +296,7 @@ for what, network in (("branch alone", alone), ("branch (KD)", taught), ("fused"
 # %% [markdown]
 # One test clip, three opinions. **Listen** first (the player is below), then look.
 
-# %% mystnb={"image": {"alt": "Probabilities of the ten classes for one test clip, from the branch alone, the branch after distillation and the fused classifier"}}
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 first = params.representations[0]
 own, truth = branches[first].scores[first], run.test.targets
 alone_right, fused_right = own.argmax(1) == truth, run.scores["fused"].argmax(1) == truth
@@ -278,11 +308,19 @@ answers = {
 }
 title = f"a test clip: {clips.classes[truth[example]].replace('_', ' ')}"
 ax = figures.opinions(answers, clips.classes, title=title)
+figures.show(
+    ax,
+    alt="Probabilities of the ten classes for one test clip, from the branch alone, the "
+    "branch after distillation and the fused classifier",
+    caption="**Figure 0.5.** Three opinions about one clip. The lower bars are opinions, too: "
+    "distillation hands them on.",
+)
 
 # %%
 figures.players(
     {"the clip": clips.read(int(split.test[example]), params.sample_rate)},
     sample_rate=params.sample_rate,
+    status=clips.status,
 )
 
 # %% tags=["hide-input"] jupyter={"source_hidden": true}

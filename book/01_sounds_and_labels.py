@@ -83,14 +83,21 @@ first = [int((targets == label).argmax()) for label in range(len(clips.classes))
 figures.players(
     {clips.classes[targets[i]].replace("_", " "): clips.read(i, params.sample_rate) for i in first},
     sample_rate=params.sample_rate,
+    status=clips.status,
 )
 
-# %% mystnb={"image": {"alt": "Log-mel spectrograms of one clip of each of the ten classes"}}
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 frequencies = experiment.representations_of(params)["logmel"].frequencies
 panels = {
     clips.classes[targets[i]].replace("_", " "): (spectrograms[i], frequencies) for i in first
 }
-axes = figures.spectrogram_grid(panels, n_columns=5, seconds=params.duration)
+axes = figures.spectrogram_grid(panels, n_columns=2, seconds=params.duration)
+figures.show(
+    axes,
+    alt="Log-mel spectrograms of one clip of each of the ten classes",
+    caption="**Figure 1.1.** One synthesised clip of each class as a log-mel spectrogram: made "
+    "of lines, of strokes, or of what fills the picture.",
+)
 
 # %% [markdown]
 # Look for three kinds of pattern. Horizontal lines are **tones**: horn, siren, music. Vertical strokes
@@ -103,13 +110,20 @@ axes = figures.spectrogram_grid(panels, n_columns=5, seconds=params.duration)
 # clips come from each: the same dog in the same yard through the same microphone. Urban synth copies
 # that: three clips per recording. Here are the three clips of one recording, and then a clip of another.
 
-# %% mystnb={"image": {"alt": "Spectrograms of three clips of one car-horn recording, nearly alike, and of one clip of another recording"}}
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 horns = np.flatnonzero(targets == clips.classes.index("car_horn"))[:4]
 panels = {
     f"clip {n}: {clips.table['group'][i]}": (spectrograms[i], frequencies)
     for n, i in enumerate(horns, 1)
 }
-axes = figures.spectrogram_grid(panels, n_columns=4, seconds=params.duration)
+axes = figures.spectrogram_grid(panels, n_columns=2, seconds=params.duration)
+figures.show(
+    axes,
+    alt="Spectrograms of three clips of one car-horn recording, nearly alike, and of one "
+    "clip of another recording",
+    caption="**Figure 1.2.** Clips 1 to 3 are of one recording and have its lines in common. "
+    "Clip 4 is of another, and is the only one that is news.",
+)
 
 # %% [markdown]
 # The horn is pressed at other moments, but its pitch, its room and the hum of its street stay the same. We do
@@ -150,16 +164,23 @@ scores = {
     for split, cv in splits.items()
 }
 
-# %% tags=["hide-input"] jupyter={"source_hidden": true} mystnb={"image": {"alt": "Accuracy of a nearest neighbour and a support vector machine in each of five folds, with a random split and with the fold split"}}
-figure, ax = plt.subplots(figsize=(6, 2.4))
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
+figure, ax = plt.subplots(figsize=(figures.WIDTH, 2.4))
 for y, ((_, split), values) in enumerate(scores.items()):
-    colour = "#D55E00" if split == "random split" else "#0072B2"
-    ax.plot(100 * values, np.full(5, y), "o", color=colour, alpha=0.5)
+    colour, mark = ("#D55E00", "o") if split == "random split" else ("#0072B2", "s")
+    ax.plot(100 * values, np.full(5, y), mark, color=colour, alpha=0.5)
     ax.plot(100 * values.mean(), y, "|", color=colour, ms=18, mew=2)
 ax.set_yticks(range(4), [f"{name}, {split}" for name, split in scores])
-ax.set(xlabel="accuracy in % (dots: the five folds)", xlim=(None, 100.5))
+ax.set(xlabel="accuracy in %, each of five folds and their mean", xlim=(None, 100.5))
 ax.invert_yaxis()
 figures.sns.despine()
+figures.show(
+    ax,
+    alt="Accuracy of a nearest neighbour and a support vector machine in each of five "
+    "folds, with a random split and with the fold split",
+    caption="**Figure 1.3.** Shuffled clips (circles) against whole recordings (squares): the "
+    "split alone moves the score.",
+)
 
 # %% tags=["hide-input"] jupyter={"source_hidden": true}
 means = {key: 100 * values.mean() for key, values in scores.items()}
@@ -331,13 +352,21 @@ print(
 # per class. The left panel is what the dataset's description shows. The right one is what a classifier
 # has to learn from.
 
-# %% tags=["hide-input"] jupyter={"source_hidden": true} mystnb={"image": {"alt": "Clips and recordings of each class of UrbanSound8K: most classes have a thousand clips, but from 45 to 337 recordings"}}
-figure, axes = plt.subplots(1, 2, figsize=(9, 3), sharey=True)
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
+figure, axes = plt.subplots(1, 2, sharey=True)
 for ax, key in zip(axes, ("clips by class", "recordings by class"), strict=True):
     ax.barh([name.replace("_", " ") for name in us8k[key]], us8k[key].values(), color="#0072B2")
     ax.set(xlabel=key.split()[0])
     figures.sns.despine(ax=ax)
 axes[0].invert_yaxis()
+few, many = min(us8k["recordings by class"].values()), max(us8k["recordings by class"].values())
+figures.show(
+    axes,
+    alt="Clips and recordings of each class of UrbanSound8K: most classes have a thousand "
+    f"clips, but from {few} to {many} recordings",
+    caption="**Figure 1.4.** The classes look balanced in clips. In recordings they are not: "
+    f"from {few} to {many}.",
+)
 
 # %% tags=["hide-input"] jupyter={"source_hidden": true}
 by_class = us8k["recordings by class"]
@@ -376,10 +405,10 @@ display(
 #
 # The paper says that each clip is four seconds long. Most are, but not in every class.
 
-# %% tags=["hide-input"] jupyter={"source_hidden": true} mystnb={"image": {"alt": "Share of clips of each class of UrbanSound8K by length in half seconds; gun shots, car horns and dog barks are often short"}}
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 lengths = pd.DataFrame(us8k["clips by half second of length"]).T
 lengths.columns = [f"{x / 2:g} to {x / 2 + 0.5:g}" for x in range(8)]
-figure, ax = plt.subplots(figsize=(7, 3.4))
+figure, ax = plt.subplots(figsize=(figures.WIDTH, 3.8))
 figures.sns.heatmap(
     100 * lengths.div(lengths.sum(axis=1), axis=0),
     annot=True,
@@ -390,7 +419,15 @@ figures.sns.heatmap(
     yticklabels=[name.replace("_", " ") for name in lengths.index],
 )
 ax.set(xlabel="length in s", title="% of the clips of a class")
+ax.tick_params(axis="x", rotation=40)
 figures.sns.despine()
+figures.show(
+    ax,
+    alt="Share of clips of each class of UrbanSound8K by length in half seconds; gun shots, "
+    "car horns and dog barks are often short",
+    caption="**Figure 1.5.** Gun shots, car horns and dog barks are often short, an air "
+    "conditioner hardly ever: length alone is a hint.",
+)
 
 # %% tags=["hide-input"] jupyter={"source_hidden": true}
 display(
@@ -411,23 +448,19 @@ padded = module(torch.from_numpy(audio.fit_length(short, n_samples))[None])[0, 0
 cut = module(torch.from_numpy(short)[None])[0, 0].numpy()
 zeros = np.pad(cut, ((0, 0), (0, padded.shape[1] - cut.shape[1])))
 
-# %% tags=["hide-input"] jupyter={"source_hidden": true} mystnb={"image": {"alt": "A short dog bark padded in two ways: dark silence after it when the waveform is padded, a bright block when the dB spectrogram is padded with zeros"}}
-figure, axes = plt.subplots(1, 2, figsize=(9, 2.6), sharey=True)
-for ax, values, title in zip(
-    axes, (padded, zeros), ("waveform padded", "spectrogram padded with zeros"), strict=True
-):
-    image = ax.imshow(
-        values,
-        origin="lower",
-        aspect="auto",
-        vmin=-100,
-        vmax=cut.max(),
-        cmap="magma",
-        extent=(0, params.duration, 0, len(values)),
-    )
-    ax.set(title=title, xlabel="time (s)")
-axes[0].set(ylabel="mel band")
-scale = figure.colorbar(image, ax=axes, label="dB")
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
+figure, axes = plt.subplots(1, 2, figsize=(figures.WIDTH, 2.6))
+look = {"frequencies": frequencies, "seconds": params.duration, "span": (-100, cut.max())}
+for ax, values, title in zip(axes, (padded, zeros), ("waveform", "spectrogram"), strict=True):
+    figures.show_spectrogram(values, ax=ax, title=f"{title} padded", **look).label_outer()
+figures.decibel_scale(axes, label="dB")
+figures.show(
+    axes,
+    alt="A short dog bark padded in two ways: dark silence after it when the waveform is "
+    "padded, a bright block when the dB spectrogram is padded with zeros",
+    caption="**Figure 1.6.** The same bark, padded twice. Zeros in a waveform are silence; "
+    "zeros in decibels are a wall of noise.",
+)
 
 # %% tags=["hide-input"] jupyter={"source_hidden": true}
 display(
@@ -456,10 +489,12 @@ events = scenes.events[scenes.events["clip"] == scenes.table["clip"][busiest]].s
 print(events[["label", "onset", "offset"]].to_string(index=False))
 print("target:", scenes.targets[busiest].astype(int), "of", len(scenes.classes), "tags")
 
-# %% tags=["hide-input"] jupyter={"source_hidden": true} mystnb={"image": {"alt": "Log-mel spectrogram of a synthetic street scene with bars above it that show from when to when each event sounds"}}
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 scene = scenes.read(busiest, params.sample_rate)
 values = module(torch.from_numpy(scene)[None])[0, 0].numpy()
-figure, (bars, ax) = plt.subplots(2, 1, figsize=(8, 4.2), sharex=True, height_ratios=(1, 2.4))
+figure, (bars, ax) = plt.subplots(
+    2, 1, figsize=(figures.WIDTH, 4.4), sharex=True, height_ratios=(1, 2.2)
+)
 bars.barh(
     events["label"],
     events["offset"] - events["onset"],
@@ -470,9 +505,17 @@ bars.barh(
 bars.invert_yaxis()
 figures.sns.despine(ax=bars)
 ax = figures.show_spectrogram(values, frequencies=frequencies, seconds=4.0, ax=ax)
+figures.decibel_scale([bars, ax])
+figures.show(
+    ax,
+    alt="Log-mel spectrogram of a synthetic street scene with bars above it that show from "
+    "when to when each event sounds",
+    caption="**Figure 1.7.** A synthesised scene and its events: several sound at once. A "
+    "tagger is told which, and never when.",
+)
 
 # %%
-figures.players({"the scene": scene}, sample_rate=params.sample_rate)
+figures.players({"the scene": scene}, sample_rate=params.sample_rate, status=scenes.status)
 
 # %% [markdown]
 # ## What a crowd hears
@@ -485,7 +528,7 @@ figures.players({"the scene": scene}, sample_rate=params.sample_rate)
 # **Predict:** which does a volunteer do more often, hear a sound that is not there or miss one that is? And which
 # of the two will three volunteers do, if one vote is enough?
 
-# %% tags=["hide-input"] jupyter={"source_hidden": true} mystnb={"image": {"alt": "Share of the validation clips that carry each coarse tag by three rules, any volunteer, majority and mean vote, and by the staff's agreed truth"}}
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 n_clips = sonyc["clips"]["validate"]
 crowd = pd.DataFrame(
     {
@@ -495,16 +538,23 @@ crowd = pd.DataFrame(
         "truth": sonyc["truth"],
     }
 ).rename(index=lambda tag: tag.split("_", 1)[1])
-figure, ax = plt.subplots(figsize=(9, 3.2))
+figure, ax = plt.subplots(figsize=(figures.WIDTH, 3.8))
 colours = ("#0072B2", "#D55E00", "#009E73", "black")
 for (rule, clips_set), marker, colour in zip(crowd.items(), "^vsD", colours, strict=True):
     face = "none" if rule == "truth" else colour
     ax.plot(crowd.index, 100 * clips_set / n_clips, marker, color=colour, mfc=face, label=rule)
 ax.set(ylabel="% of the validation clips", ylim=(0, None))
-ax.tick_params(axis="x", rotation=25)
+ax.set_xticks(range(len(crowd)), crowd.index, rotation=40, ha="right")
 ax.grid(axis="y", alpha=0.3)
 ax.legend(frameon=False)
 figures.sns.despine()
+figures.show(
+    ax,
+    alt="Share of the validation clips that carry each coarse tag by three rules, any "
+    "volunteer, majority and mean vote, and by the staff's agreed truth",
+    caption="**Figure 1.8.** How often a tag is set depends on the rule as much as on the "
+    "sound; no rule is near the truth (open diamonds) for every tag.",
+)
 
 # %% tags=["hide-input"] jupyter={"source_hidden": true}
 hits = pd.DataFrame(sonyc["set and true"]).set_axis(crowd.index)
@@ -642,8 +692,8 @@ exercises.check("1.1", solution_1)
 #
 # <details><summary>Solution</summary>
 #
-# `us8k["clips by class"]["jackhammer"] / us8k["clips"]`, about one in nine. And
-# `1 - truth.mean() / n_clips` on the validation clips, about four in five: for rare tags, accuracy praises
+# `us8k["clips by class"]["jackhammer"] / us8k["clips"]`, not much more than chance. And
+# `1 - truth.mean() / n_clips` on the validation clips, far more than half: for rare tags, accuracy praises
 # silence. Hence the area under the precision-recall curve, where silence earns nothing.
 #
 # </details>

@@ -54,7 +54,7 @@ rate, hop_length, n_fft = params.sample_rate, params.hop_length, params.n_fft
 prepared = experiment.prepare(params)
 clips, targets = prepared.clips, prepared.clips.targets
 siren = clips.read(int((targets == clips.classes.index("siren")).argmax()), rate)
-figures.players({"a siren, synthesised": siren}, sample_rate=rate)
+figures.players({"a siren": siren}, sample_rate=rate, status=clips.status)
 
 # %% [markdown]
 # ## The short-time Fourier transform
@@ -98,29 +98,25 @@ test = 0.1 * np.sin(2 * np.pi * 1000 * time) + 0.1 * np.sin(2 * np.pi * 1040 * t
 test[[rate // 2, rate // 2 + rate // 40]] += 8
 windowed = {size: decibels(stft_power(test, size, hop_length=64)) for size in (256, 1024, 4096)}
 
-# %% tags=["hide-input"] jupyter={"source_hidden": true} mystnb={"image": {"alt": "The same test sound under windows of 16, 64 and 256 ms: the short one separates the clicks, the long one separates the tones"}}
-figure, axes = plt.subplots(1, 3, figsize=(10, 3), sharey=True)
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
+figure, axes = plt.subplots(1, 3, figsize=(figures.WIDTH, 3), sharey=True)
+span = {"vmin": -40, "vmax": max(picture.max() for picture in windowed.values())}
 for ax, (size, picture) in zip(axes, windowed.items(), strict=True):
-    ax.imshow(
-        picture,
-        origin="lower",
-        aspect="auto",
-        cmap="magma",
-        vmin=-40,
-        vmax=picture.max(),
-        extent=(0, 1, 0, rate / 2),
-    )
-    ax.set(
-        xlim=(0.35, 0.65),
-        ylim=(700, 1400),
-        title=f"window {1000 * size / rate:.0f} ms",
-        xlabel="time (s)",
-    )
+    ax.imshow(picture, extent=(0, 1, 0, rate / 2), **span, **figures.PICTURE)
+    ax.set(xlim=(0.35, 0.65), ylim=(700, 1400), xticks=(0.4, 0.5, 0.6), xlabel="time (s)")
+    ax.set(title=f"{1000 * size / rate:.0f} ms", yticks=range(800, 1401, 200))
 axes[0].set_ylabel("frequency (Hz)")
-figures.sns.despine()
+figures.decibel_scale(axes, label="dB")
+figures.show(
+    axes,
+    alt="The same test sound under windows of 16, 64 and 256 ms: the short one separates "
+    "the clicks, the long one separates the tones",
+    caption="**Figure 2.1.** One synthetic test sound under three windows: the short one "
+    "separates the clicks, the long one the tones, and none does both.",
+)
 
 # %% [markdown]
-# The short window hears two clicks, and one tone that beats. The long one hears two tones, and one long
+# The short window (Figure 2.1) hears two clicks, and one tone that beats. The long one hears two tones, and one long
 # click with ripples in it. None answers both well, and none can: a window of $\Delta t$ seconds cannot tell two
 # frequencies apart that differ by less than about $1 / \Delta t$. An STFT makes one choice for all frequencies: the
 # paper's window has 1,024 samples whatever the pitch. The three representations differ in how they share out
@@ -274,12 +270,18 @@ display(
 # Here are three pictures of the siren, and you have seen every line of code behind them. The frequency axes
 # differ: each representation spends its rows in its own way.
 
-# %% mystnb={"image": {"alt": "Log-mel, CQT and gammatone spectrograms of the synthesised siren"}}
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 panels = {
     figures.label(name): (module(torch.from_numpy(siren)[None])[0, 0].numpy(), module.frequencies)
     for name, module in modules.items()
 }
 axes = figures.spectrogram_grid(panels, n_columns=3, seconds=params.duration)
+figures.show(
+    axes,
+    alt="Log-mel, CQT and gammatone spectrograms of the synthesised siren",
+    caption="**Figure 2.2.** One siren, three pictures: the rows of each are spent on other "
+    "frequencies, as the ticks show.",
+)
 
 # %% tags=["hide-input"] jupyter={"source_hidden": true}
 ends = ", ".join(
@@ -321,26 +323,29 @@ def widths(name):
     )
 
 
-# %% tags=["hide-input"] jupyter={"source_hidden": true} mystnb={"image": {"alt": "Measured bandwidth and duration of the rows of each representation against frequency, with the ear's equivalent rectangular bandwidth"}}
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 measured = {name: widths(name) for name in modules}
 thick = {"logmel": 4}  # gammatone lies on top of it in places
-figure, axes = plt.subplots(1, 2, figsize=(10, 3.4))
+figure, axes = plt.subplots(2, 1, figsize=(figures.WIDTH, 6), sharex=True)
 for name, (centre, bandwidth, duration) in measured.items():
     inside = (centre > 40) & (centre < 6000)
-    axes[0].loglog(
-        centre[inside], bandwidth[inside], color=figures.COLOURS[name], label=figures.label(name)
-    )
-    axes[1].loglog(
-        centre[inside], 1000 * duration[inside], color=figures.COLOURS[name], lw=thick.get(name)
-    )
+    drawn = {"color": figures.COLOURS[name], "ls": figures.STROKES[name], "lw": thick.get(name)}
+    axes[0].loglog(centre[inside], bandwidth[inside], label=figures.label(name), **drawn)
+    axes[1].loglog(centre[inside], 1000 * duration[inside], **drawn)
 ear = np.geomspace(40, 6000)
-axes[0].loglog(ear, 24.7 + ear / 9.26, ":", color="0.5", label="the ear (ERB)")
-axes[0].set(
-    xlabel="frequency (Hz)", ylabel="bandwidth (Hz)", title="how wide a row is in frequency"
-)
+axes[0].loglog(ear, 24.7 + ear / 9.26, "-.", color="0.5", label="the ear (ERB)")
+axes[0].set(ylabel="bandwidth (Hz)", title="how wide a row is in frequency")
 axes[1].set(xlabel="frequency (Hz)", ylabel="duration (ms)", title="how long a row hears a click")
+figures.round_ticks(axes[1].xaxis, axes[0].yaxis, axes[1].yaxis)
 axes[0].legend(frameon=False)
 figures.sns.despine()
+figures.show(
+    axes,
+    alt="Measured bandwidth and duration of the rows of each representation against "
+    "frequency, with the ear's equivalent rectangular bandwidth",
+    caption="**Figure 2.3.** What a row gains in frequency (above) it pays for in time (below). "
+    "The CQT moves along this bargain; the other two keep to one window.",
+)
 
 # %% tags=["hide-input"] jupyter={"source_hidden": true}
 at = {
@@ -356,7 +361,7 @@ told = [
 display(Markdown(f"At 100 Hz: {'; '.join(told[:3])}. At 3 kHz: {'; '.join(told[3:])}."))
 
 # %% [markdown]
-# The left panel shows the choice of bands, the right one what it costs. At the bottom the CQT separates what
+# The upper panel of Figure 2.3 shows the choice of bands, the lower one what it costs. At the bottom the CQT separates what
 # the others blur, and pays for it by smearing time. At the top it is the quickest. Log-mel and gammatone share a
 # horizontal line in time: the window on which both are built. That window also keeps them from
 # getting narrower at the bottom than its own width in frequency.
@@ -381,14 +386,22 @@ for name, module in modules.items():
     levels[name] = module(click)[:, 0, high].amax(dim=(1, 2)).numpy()
 depth = {name: level.max() - level.min() for name, level in levels.items()}
 
-# %% tags=["hide-input"] jupyter={"source_hidden": true} mystnb={"image": {"alt": "Level of a click above 2 kHz against its position between two frames, for the three representations: it falls a little for log-mel and gammatone and into a deep hole for the CQT"}}
-figure, ax = plt.subplots(figsize=(6, 2.8))
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
+figure, ax = plt.subplots(figsize=(figures.WIDTH, 2.8))
 for name, level in levels.items():
-    drawn = {"color": figures.COLOURS[name], "lw": thick.get(name), "label": figures.label(name)}
-    ax.plot(1000 * offsets / rate, level - level.max(), **drawn)
+    drawn = {"color": figures.COLOURS[name], "ls": figures.STROKES[name], "lw": thick.get(name)}
+    ax.plot(1000 * offsets / rate, level - level.max(), label=figures.label(name), **drawn)
 ax.set(xlabel="position of the click after a frame's centre (ms)", ylabel="dB", ylim=(-80, 5))
 ax.legend(frameon=False)
 figures.sns.despine()
+figures.show(
+    ax,
+    alt="Level of a click above 2 kHz against its position between two frames, for the "
+    "three representations: it falls a little for log-mel and gammatone and into a deep "
+    "hole for the CQT",
+    caption="**Figure 2.4.** A click halfway between two frames falls into a hole of the CQT's "
+    "short windows. The longer window of the other two bridges it.",
+)
 
 # %% tags=["hide-input"] jupyter={"source_hidden": true}
 display(
@@ -416,15 +429,21 @@ mystery = [
 figures.players(
     {letter: clips.read(i, rate) for letter, i in zip("ABCD", mystery, strict=True)},
     sample_rate=rate,
+    status=clips.status,
 )
 
-# %% tags=["hide-input"] jupyter={"source_hidden": true} mystnb={"image": {"alt": "Four unnamed clips, each in log-mel, CQT and gammatone"}}
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 panels = {
     f"{letter} · {figures.label(name)}": (prepared.data.spectrograms[name][i], module.frequencies)
-    for name, module in modules.items()
     for letter, i in zip("ABCD", mystery, strict=True)
+    for name, module in modules.items()
 }
-axes = figures.spectrogram_grid(panels, n_columns=4, seconds=params.duration)
+axes = figures.spectrogram_grid(panels, n_columns=3, seconds=params.duration)
+figures.show(
+    axes,
+    alt="Four unnamed clips, each in log-mel, CQT and gammatone",
+    caption="**Figure 2.5.** Clips A to D, a row each. Which picture would you have named it from?",
+)
 
 # %% tags=["hide-input"] jupyter={"source_hidden": true}
 names = "; ".join(
@@ -459,12 +478,18 @@ def judged(spectrograms):  # (clips, F, T) → the class that each clip is given
 answers = {name: judged(values) for name, values in prepared.data.spectrograms.items()}
 right = {name: answer == targets for name, answer in answers.items()}
 
-# %% mystnb={"image": {"alt": "Recall of each class with each of the three representations"}}
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 recall = {
     name: [hits[targets == k].mean() for k in range(len(clips.classes))]
     for name, hits in right.items()
 }
 ax = figures.class_scores(recall, clips.classes, ylabel="recall")
+figures.show(
+    ax,
+    alt="Recall of each class with each of the three representations",
+    caption="**Figure 2.6.** Which representation is best depends on the class. Whether that "
+    "makes them complementary needs the control below.",
+)
 
 # %% tags=["hide-input"] jupyter={"source_hidden": true}
 share = {name: 100 * hits.mean() for name, hits in right.items()}

@@ -112,14 +112,21 @@ example = int(split.train[0])
 figures.players(
     {clips.table["clip"].iloc[example]: clips.read(example, params.sample_rate)},
     sample_rate=params.sample_rate,
+    status=clips.status,
 )
 
-# %% mystnb={"image": {"alt": "Spectrogram of the clip that is played above"}}
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 ax = figures.show_spectrogram(
     data.spectrograms[name][example],
     frequencies=experiment.representations_of(params)[name].frequencies,
     seconds=params.duration,
-    title=f"{figures.label(name)} of {clips.table['clip'].iloc[example]}",
+)
+figures.decibel_scale(ax)
+figures.show(
+    ax,
+    alt="Spectrogram of the clip that is played above",
+    caption=f"**Figure 3.1.** The {figures.label(name)} spectrogram of the clip above: all that "
+    "the branch will see of it.",
 )
 
 # %% [markdown]
@@ -320,11 +327,18 @@ area = np.trapezoid(precision, recall)
 library = metrics.per_class_auprc(siren[:, None], scores[:, None])[0]
 print(f"area {area:.3f}, as the library's:", np.isclose(area, library))
 
-# %% tags=["hide-input"] jupyter={"source_hidden": true} mystnb={"image": {"alt": "Precision against recall for six scores, each point with its threshold; the curve dips where the false alarm is said"}}
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 ax = figures.precision_recall(curve)
+figures.show(
+    ax,
+    alt="Precision against recall for six scores, each point with its threshold; the curve "
+    "dips where the false alarm is said",
+    caption="**Figure 3.2.** Precision against recall, a threshold beside each point. One false "
+    "alarm, at 0.7, bites into the area.",
+)
 
 # %% [markdown]
-# The curve falls where the threshold passes the false alarm, and recovers when the third siren is found. Only the
+# The curve (Figure 3.2) falls where the threshold passes the false alarm, and recovers when the third siren is found. Only the
 # *order* of the scores matters, except at the two ends, which are conventions of the challenge's code: where no score
 # is exactly 1, its curve begins with a threshold at which nothing is said. Exercise 2 shows what that can cost; over
 # thousands of scores it costs next to nothing.
@@ -370,9 +384,15 @@ run = experiment.train_branch(params, name)
 # do the two part? Where the validation loss rises while the training loss keeps falling, the network is learning
 # its training recordings rather than the classes.
 
-# %% mystnb={"image": {"alt": "Training and validation loss by epoch"}}
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 selected = next(iter(run.provenance.selected_epoch.values()))
 ax = figures.learning_curve(run.history, selected=selected)
+figures.show(
+    ax,
+    alt="Training and validation loss by epoch",
+    caption="**Figure 3.3.** The loss, epoch by epoch, on clips that are trained on and on "
+    "clips that are not. The sentence below reads it.",
+)
 
 # %% tags=["nbval-check-output"]
 print("loss fell:", bool(run.history["loss"].iloc[-1] < run.history["loss"].iloc[0]))
@@ -430,11 +450,17 @@ display(
 #
 # **Predict:** which two classes does it mix up most? You have heard all ten in chapter 1.
 
-# %% mystnb={"image": {"alt": "Errors by class on the test clips"}}
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 if data.multi_label:
     ax = figures.class_scores({name: results["per_class_auprc"]}, clips.classes, ylabel="AUPRC")
 else:
     ax = figures.confusion(metrics.confusion(run.test.targets, run.scores[name]), clips.classes)
+what = (
+    "Clips of each class (row) by the class they were given (column): errors lie off the diagonal"
+)
+if data.multi_label:
+    what = "AUPRC of each tag: the easy ones and the hard ones"
+figures.show(ax, alt=f"{what}, counted on the test clips", caption=f"**Figure 3.4.** {what}.")
 
 # %% tags=["hide-input"] jupyter={"source_hidden": true}
 if not data.multi_label:

@@ -126,7 +126,7 @@ def pool_and_stack(maps):  # (B, C_j, f_j, t_j) each → (B, sum of C_j, f, t)
 stacked = pool_and_stack(unequal)
 print("pooled and stacked:", tuple(stacked.shape))
 
-# %% tags=["hide-input"] jupyter={"source_hidden": true} mystnb={"image": {"alt": "Feature maps averaged over channels: log-mel with four rows, the same pooled to three, and CQT with three rows"}}
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 n_first = unequal[0].shape[1]
 parts = unequal[0], stacked[:, :n_first], unequal[1], stacked[:, n_first:]
 titles = "Log-mel", "Log-mel, pooled", "CQT", "CQT, pooled"
@@ -136,10 +136,18 @@ axes = figures.feature_maps(
         for title, m in zip(titles, parts, strict=True)
     }
 )
+figures.show(
+    axes,
+    alt="Feature maps averaged over channels: log-mel with four rows, the same pooled to "
+    "three, and CQT with three rows",
+    caption="**Figure 4.1.** Maps of one clip, averaged over channels, low frequencies at the "
+    "bottom, each on a scale of its own. Pooling makes the taller map as high as the "
+    "other.",
+)
 
 # %% [markdown]
-# The figure shows the mean over channels, with low frequencies at the bottom. Where the heights do not divide each
-# other, a pooled row is a mixture of two neighbours, and rows in the middle are used twice (exercise 2).
+# Where the heights do not divide each other (Figure 4.1), a pooled row is a mixture of two neighbours, and rows in the
+# middle are used twice (exercise 2).
 #
 # ## The fused classifier, written out
 #
@@ -229,7 +237,7 @@ with torch.inference_mode():
     opinions = [branch(heard).logits for branch in branches]
 tags = truth if data.multi_label else F.one_hot(truth, data.n_classes).float()  # (B, K)
 
-# %% tags=["hide-input"] jupyter={"source_hidden": true} mystnb={"image": {"alt": "The label of one clip, and a branch's probabilities for every class at temperatures 1 and 4"}}
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 right = [tags.gather(1, x.argmax(1, keepdim=True))[:, 0] > 0.5 for x in opinions]
 sure = soften(opinions[0], 1).amax(dim=1)
 usual = torch.nonzero(right[0] if right[0].any() else sure > 0)[:, 0]
@@ -237,11 +245,19 @@ clip = int(usual[sure[usual].argsort()[len(usual) // 2]])  # of middling confide
 bars = {"label": tags[clip].nan_to_num()}
 bars |= {f"T = {degrees}": soften(opinions[0], degrees)[clip] for degrees in (1, 4)}
 ax = figures.opinions(bars, classes, title=f"{figures.label(branches[0].name)}, one clip")
+figures.show(
+    ax,
+    alt="The label of one clip, and a branch's probabilities for every class at "
+    "temperatures 1 and 4",
+    caption="**Figure 4.2.** A label names one class. The same network, softened (dotted), says "
+    "what else the clip could be.",
+)
 
 # %%
 figures.players(
     {"the clip": prepared.clips.read(int(rows[clip]), params.sample_rate)},
     sample_rate=params.sample_rate,
+    status=prepared.clips.status,
 )
 
 # %% tags=["hide-input"] jupyter={"source_hidden": true}
@@ -356,9 +372,15 @@ print("the library's:", np.allclose(whole_phase, library))
 # %%
 run = experiment.train_fusion(params)
 
-# %% mystnb={"image": {"alt": "Cross-entropy terms, distillation terms and the ramped lambda by epoch"}}
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 history = run.history
-ax = figures.loss_terms(history)
+axes = figures.loss_terms(history)
+figures.show(
+    axes,
+    alt="Cross-entropy terms, distillation terms and the ramped lambda by epoch",
+    caption="**Figure 4.3.** The terms of Eq. 4 in the joint phase: what the labels ask, what "
+    "the teacher asks, and how much the teacher is listened to.",
+)
 
 # %% tags=["nbval-check-output"]
 print("loss fell:", bool(history["ce_fused"].iloc[-1] < history["ce_fused"].iloc[0]))
@@ -475,7 +497,7 @@ display(
     )
 )
 
-# %% mystnb={"image": {"alt": "Figure of each class before and after distillation"}}
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 key = "per_class_auprc" if data.multi_label else "per_class_recall"
 first = params.representations[0]
 ax = figures.class_scores(
@@ -486,6 +508,13 @@ ax = figures.class_scores(
     },
     classes,
     ylabel=key.split("_")[-1],
+)
+figures.show(
+    ax,
+    alt="Score of each class, of one branch before and after distillation, and of the fused "
+    "classifier",
+    caption="**Figure 4.4.** What the joint phase changed, class by class. A single class rests "
+    "on few recordings: do not read much into one dot.",
 )
 
 # %% [markdown]

@@ -143,9 +143,9 @@ print("a classifier on pooled embeddings", tuple(embeddings.shape), "gives the s
 # of the two maps coincide; `fusion: conv` is that reading.
 #
 # **What does a convolution cost?** **Predict:** how many weights would a plain 3 x 3 convolution over the stack
-# have, beside the 2.2 million of a MobileNetV2 trunk?
+# have: fewer than a whole MobileNetV2 trunk, as many, ten times as many?
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 sizes = {
     kind: n_parameters(FusionModule([channels] * 2, 10, fusion=kind)) for kind in ("gap", "conv")
 }
@@ -153,7 +153,8 @@ display(
     Markdown(
         f"A plain one: **{9 * (2 * channels) ** 2 / 1e6:.0f} million**. Our `conv` reading therefore splits it into depthwise and "
         f"pointwise, as the trunks themselves do: the fusion module then has {sizes['conv'] / 1e6:.1f} million parameters, with "
-        f"`gap` {sizes['gap'] / 1e6:.1f} million. A whole branch has {n_parameters(branch) / 1e6:.1f} million."
+        f"`gap` {sizes['gap'] / 1e6:.1f} million. A trunk has {n_parameters(branch.trunk) / 1e6:.1f} million, a whole branch "
+        f"{n_parameters(branch) / 1e6:.1f}."
     )
 )
 
@@ -162,7 +163,7 @@ display(
 # negative sum for every input shows the trunk nothing; and since no gradient comes back through the ReLU either, it
 # never learns. **Predict:** of a thousand draws, how many have such a channel?
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 deaths = []
 for seed in range(1000):
     torch.manual_seed(seed)
@@ -195,7 +196,7 @@ display(
 # Away from there, one grows in a straight line and the other as a parabola, and the mean over ten classes
 # makes the second one small.
 
-# %% mystnb={"image": {"alt": "Value and gradient of three distillation losses against the distance of the pupil's logits from the teacher's"}}
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 torch.manual_seed(0)
 teacher, direction = 3 * torch.randn(64, 10), torch.randn(64, 10)
 distances = np.linspace(0.02, 4, 40)
@@ -206,16 +207,24 @@ for distance in distances:
         loss = losses.distillation_loss(student, teacher, kind=kind)
         (gradient,) = torch.autograd.grad(loss, student)
         values.append((loss.item(), gradient.norm(dim=1).sum().item()))
-figure, axes = plt.subplots(1, 2, figsize=(9, 3))
-for kind, values in curves.items():
+figure, axes = plt.subplots(1, 2, figsize=(figures.WIDTH, 3))
+for (kind, values), stroke in zip(curves.items(), ("-", "--", ":"), strict=True):
     for ax, column in zip(axes, np.array(values).T, strict=True):
-        ax.plot(distances, column, label=kind)
+        ax.plot(distances, column, stroke, label=kind)
 for ax, title in zip(axes, ("loss", "gradient, norm a clip"), strict=True):
-    ax.set(xlabel="root mean square distance of the logits", title=title, ylim=(0, None))
+    ax.set(title=title, ylim=(0, None))
+figure.supxlabel("root mean square distance of the logits", fontsize="medium")
 axes[0].legend(frameon=False)
 figures.sns.despine()
+figures.show(
+    axes,
+    alt="Value and gradient of three distillation losses against the distance of the "
+    "pupil's logits from the teacher's",
+    caption="**Figure P.1.** Near the teacher the mean square (solid) hardly pulls; the norm "
+    "(dashed) pulls alike at every distance.",
+)
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 ratio = (
     curves["l2"][np.searchsorted(distances, 1)][1] / curves["mse"][np.searchsorted(distances, 1)][1]
 )
@@ -244,15 +253,21 @@ for stopped in (True, False):
 #
 # **What does the ramp amount to?** "Sigmoid-shaped", says the paper of $e^{-5(1-i)^2}$.
 
-# %% mystnb={"image": {"alt": "The ramped lambda over a hundred epochs: near nothing for the first third, then rising to 0.01"}}
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 epochs = np.arange(100)
 weights = np.array([0.01 * losses.ramp(losses.ramp_progress(int(epoch), 100)) for epoch in epochs])
-figure, ax = plt.subplots(figsize=(5.5, 2.6))
+figure, ax = plt.subplots(figsize=(figures.WIDTH, 2.6))
 ax.plot(epochs + 1, weights, color="0.3")
 ax.set(xlabel="epoch of the joint phase", ylabel="ramped lambda", ylim=(0, None))
 figures.sns.despine()
+figures.show(
+    ax,
+    alt="The ramped lambda over a hundred epochs: low for the first third, then rising to 0.01",
+    caption="**Figure P.2.** The ramp keeps the teacher quiet for the first third of the "
+    "phase. It is half a bell rather than a sigmoid.",
+)
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 display(
     Markdown(
         f"It begins at {weights[0]:.5f}, passes a tenth of its end value in epoch {1 + int((weights > 0.001).argmax())} and one half in epoch "
@@ -287,7 +302,7 @@ display(
 # | Gammatone: how? | gammatone-weighted STFT magnitudes, 128 bands from 20 Hz; [chapter 2](02_three_ways_to_look.py) holds them to the filter bank in time | |
 # | Range of the mel bands, window, scaling | 20 Hz to Nyquist; Hann; mean and deviation of the training clips alone | `fmin`, `fmax` |
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 us8k = record["urbansound8k"]
 display(
     Markdown(
@@ -311,7 +326,7 @@ except InputError as error:
 #
 # The paper's numbers are constants in our library, so that what follows is computed from them.
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 rows = []
 for metric, pairs in tables.PAPER.items():
     for pair, (a, b, a_taught, b_taught, fused) in pairs.items():
@@ -330,34 +345,33 @@ paper = pd.DataFrame(rows, columns=["Table", "Data", "Branch", "Alone", "KD", "F
 paper["Gain"] = (paper["KD"] - paper["Alone"]).round(2)
 display(Markdown(tables.markdown(paper.to_dict("records"))))
 
-# %% mystnb={"image": {"alt": "The paper's numbers for each branch alone and after distillation, and for the fused classifier, on both datasets"}}
-figure, axes = plt.subplots(1, 2, figsize=(10, 3.2))
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
+figure, axes = plt.subplots(2, 1, figsize=(figures.WIDTH, 5.6), sharex=True)
 for ax, (data, part) in zip(axes, paper.groupby("Data", sort=False), strict=True):
     for y, row in enumerate(part.itertuples()):
+        arrow = {"arrowstyle": "->", "color": figures.COLOURS[row.Branch], "lw": 2}
         ax.annotate(
-            "",
-            (row.KD, y),
-            (row.Alone, y),
-            arrowprops={
-                "arrowstyle": "->",
-                "color": figures.COLOURS[row.Branch],
-                "lw": 2,
-                "shrinkA": 0,
-                "shrinkB": 0,
-            },
+            "", (row.KD, y), (row.Alone, y), arrowprops=arrow | {"shrinkA": 0, "shrinkB": 0}
         )
         ax.plot(row.Fused, y, "k|", ms=12, mew=2)
-    ax.set_yticks(
-        range(len(part)), [f"{r.Table} · {figures.label(r.Branch)}" for r in part.itertuples()]
-    )
-    ax.set(xlim=(paper["Alone"].min() - 1, 85), xlabel="%", title=data, ylim=(5.5, -0.5))
+    names = [f"{r.Table} · {figures.label(r.Branch)}" for r in part.itertuples()]
+    ax.set_yticks(range(len(part)), names)
+    ax.set(xlim=(paper["Alone"].min() - 1, 85), title=data, ylim=(5.5, -0.5))
     figures.sns.despine(ax=ax)
-title = figure.suptitle("alone → after distillation; the bar is the teacher", fontsize="medium")
+axes[1].set_xlabel("%")
+figures.show(
+    axes,
+    alt="The paper's numbers for each branch alone and after distillation, and for the "
+    "fused classifier, on both datasets",
+    caption="**Figure P.3.** The paper's own numbers: each arrow leads from a branch alone to "
+    f"the same after distillation, the bar is its teacher. {(paper['Gain'] < 0).sum()} "
+    f"of {len(paper)} arrows point to the left.",
+)
 
 # %% [markdown]
 # **"The performance of the individual branches is better when using knowledge distillation."**
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 lost = paper[paper["Gain"] < 0]
 told = ", ".join(
     f"{figures.label(r.Branch)} in Table {r.Table} ({r.Alone} → {r.KD} on {r.Data})"
@@ -373,7 +387,7 @@ display(
 # %% [markdown]
 # **"Transferring knowledge from the fused classifier": is the teacher better than its pupils?**
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 above = paper[paper["KD"] > paper["Fused"]]
 below = paper[paper["Fused"] < paper["Alone"]]
 told = "; ".join(
@@ -407,7 +421,7 @@ for data, pair in introduction.items():
 # **The same row in two tables.** The baselines are shared between tables, up to rounding. One *taught* branch is
 # too, though it had another partner and another teacher:
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 taught = paper.groupby(["Data", "Branch"])["KD"].agg(list).reset_index()
 same = taught[[len(set(values)) == 1 for values in taught["KD"]]]
 told = ", ".join(
@@ -426,7 +440,7 @@ display(
 # $\sqrt{p (1 - p) / n}$. Clips are not independent, recordings come closer to it (chapter 1), and the truth
 # is likely to lie between the two.
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 half = {unit: 196 * np.sqrt(0.8 * 0.2 / us8k[unit]) for unit in ("clips", "recordings")}
 display(
     Markdown(

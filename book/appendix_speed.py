@@ -28,6 +28,7 @@
 
 # %%
 import json
+from itertools import cycle
 
 import numpy as np
 import torch
@@ -131,7 +132,7 @@ print(
     f"a clip of 128 x 345, forward and back: {first['operations_per_clip'] / 1e9:.1f} billion operations"
 )
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 for (name, device), limit in limits.items():
     display(
         Markdown(
@@ -147,7 +148,7 @@ for (name, device), limit in limits.items():
 # number that they read. Where memory is the lower limit, this is why, and why numbers of half the size, a memory
 # format, an allocator and joined layers matter more than arithmetic.
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 for name, record in records.items():
     for device, r in record["training"].items():
         shares = r["shares_of_a_step"]
@@ -218,7 +219,7 @@ show(
 # runs of one seed along different ways, as other first weights would. So we compare the means, and give a 95 %
 # interval for their difference (Welch's), whose width comes from the spread of the seeds.
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 show(
     [
         {
@@ -258,23 +259,30 @@ for name, record in records.items():
 # the store stays on the disk, and a batch is all that is read of it at a time. (Small networks, each
 # measured in a fresh process.)
 
-# %% mystnb={"image": {"alt": "Seconds and peak memory of an epoch by number of clips and of branches"}}
-figure, axes = figures.plt.subplots(2, 2, figsize=(8, 5), sharex="col")
-for name, record in records.items():
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
+figure, axes = figures.plt.subplots(2, 2, figsize=(figures.WIDTH, 5), sharex="col")
+for (name, record), mark in zip(records.items(), cycle(figures.MARKS), strict=False):
     for column, (kind, costs) in zip(axes.T, record["growth"].items(), strict=True):
         numbers = [int(number) for number in costs]
         for ax, key in zip(column, ("seconds", "peak_mebibytes"), strict=True):
-            ax.plot(numbers, [cost[key] for cost in costs.values()], "o-", label=name)
+            ax.plot(numbers, [cost[key] for cost in costs.values()], f"{mark}-", label=name)
             ax.set_ylim(0, None)
         column[1].set(xlabel=kind)
+        column[1].xaxis.get_major_locator().set_params(integer=True)
 for ax in axes[1]:
     costs = next(iter(records.values()))["growth"][ax.get_xlabel()]
     stored = [cost["store_mebibytes"] for cost in costs.values()]
-    ax.plot([int(n) for n in costs], stored, "s--", color="0.6", label="the stores")
+    ax.plot([int(n) for n in costs], stored, "x--", color="0.6", label="the stores")
 axes[0, 0].set_ylabel("seconds per epoch")
 axes[1, 0].set_ylabel("peak MiB")
-axes[1, 0].legend(frameon=False, fontsize="small")
+axes[1, 0].legend(frameon=False)
 figures.sns.despine()
+figures.show(
+    axes,
+    alt="Seconds and peak memory of an epoch by number of clips and of branches",
+    caption="**Figure S.1.** Time grows with clips and with branches, memory with branches "
+    "alone: the stores (dashed) stay on the disk.",
+)
 
 # %% [markdown]
 # Ten seconds at 44.1 kHz make large pictures, and the paper's batch of 64 of them, for two branches, more
@@ -296,7 +304,7 @@ show(
 # Each run is a notebook, with a kernel and imports of its own; and the first run on a machine compiles the
 # fast layers, which later ones find in a cache.
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 for name, record in records.items():
     if start := record["start_up"]:
         display(
@@ -312,7 +320,7 @@ for name, record in records.items():
 # UrbanSound8K has ten folds and three pairs: thirty branches, each trained once though two pairs need
 # it, and thirty pairs of two branches. SONYC-UST has three of each. Either phase has a hundred epochs.
 
-# %%
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 urbansound8k = 8732 * 0.8 * 100 * (30 + 30 * 2)  # clips shown to a branch
 sonyc = 2351 * 0.9 * 100 * (3 + 3 * 2) * 862 / 345  # of 10 s, counted as clips of 4 s
 passes = urbansound8k + sonyc

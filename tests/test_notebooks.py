@@ -139,10 +139,19 @@ def test_the_readme_shows_the_first_reference_table_between_its_marks(tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text((ROOT / "README.md").read_text())
     publish.write_readme(readme, tmp_path / "reference")
-    assert "](reference/table.svg)" in readme.read_text()
     assert "<svg" in (tmp_path / "reference" / "table.svg").read_text()
-    committed = (ROOT / "README.md").read_text()
-    assert readme.read_text() == committed.replace("](outputs/reference/", "](reference/")
+    committed, drawn = (ROOT / "README.md").read_text(), "](outputs/reference/table.svg)"
+    assert committed.count(drawn) == 1
+    links = committed.replace("](outputs/reference/", "](reference/")
+    assert readme.read_text() == links.replace("](reference/table.svg)", drawn)
+    leads = re.findall(r"^\| \[.+?\]\(reference/(.+?)\)", readme.read_text(), re.M)
+    block = committed.partition(publish.README_BEGINS)[2].partition(publish.README_ENDS)[0]
+    assert len(leads) == block.count("\n| ") - 1  # the head
+    assert all((REFERENCE / name / "complete.json").exists() for name in leads)
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 130
 
 
 def test_a_readme_without_marks_is_refused(tmp_path):

@@ -24,9 +24,27 @@ def close_figures():
     plt.close("all")
 
 
-def test_a_player_holds_the_sound_under_its_name():
+@pytest.fixture
+def displayed(monkeypatch):
+    """Return the list of what is displayed, positional and keyword arguments of each call."""
+    shown = []
+    monkeypatch.setattr(figures, "display", lambda *args, **kwargs: shown.append((args, kwargs)))
+    return shown
+
+
+@pytest.mark.parametrize(("status", "kind"), [("synthetic", "Synth"), ("partial", "Recorded")])
+def test_a_player_has_a_line_that_stays_where_players_are_dropped(displayed, status, kind):
+    figures.players({"hiss": np.ones(RATE)}, sample_rate=RATE, status=status)
+    _, ((line,), _) = displayed
+    assert line.data.startswith(f"*{kind}")
+    assert "<" not in line.data  # GitHub drops HTML of its own choice
+    assert "`make site`" in line.data
+
+
+def test_a_player_holds_the_sound_under_its_name(displayed):
     tone = 0.01 * np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE)
-    html = figures.players({"quiet tone": tone}, sample_rate=RATE).data
+    figures.players({"quiet tone": tone}, sample_rate=RATE, status="synthetic")
+    html = displayed[0][0][0].data
     assert ">quiet tone<" in html
     encoded = re.search(r"base64,([^\"]+)", html).group(1)
     decoded, rate = soundfile.read(io.BytesIO(base64.b64decode(encoded)))
@@ -48,6 +66,39 @@ def test_a_grid_is_filled_row_by_row_and_names_frequencies_once_if_they_are_shar
     apart = {name: (pictures[name], x) for name, x in zip("ab", (shared, others), strict=True)}
     axes = figures.spectrogram_grid(apart, n_columns=2, seconds=1.0)
     assert all(ax.yaxis.get_tick_params()["labelleft"] for ax in axes.flat)
+
+
+def test_round_frequencies_stand_where_they_are_and_not_on_top_of_each_other():
+    octaves = 50 * 2.0 ** np.arange(9)  # Hz, row by row
+    rows = figures.round_rows(octaves)
+    assert {f: rows[f] for f in (200, 12800) if f in rows} == {200: 2.5}  # the middle of row 2
+    assert set(rows) <= {50, 100, 200, 500, 1000, 2000, 5000, 10000}
+    assert rows[10000] == pytest.approx(7.5 + (10000 - 6400) / 6400)
+    assert min(np.diff(sorted(rows.values()))) > len(octaves) / 8
+    assert [figures.hertz(f) for f in (50, 2000, 12500)] == ["50", "2k", "12.5k"]
+
+
+def test_a_spectrogram_is_shown_below_its_loudest_point_or_in_the_decibels_that_are_asked_for():
+    values = np.array([[-90.0, -30.0], [-50.0, -20.0]])
+    settings = {"frequencies": np.array([100.0, 1000.0]), "seconds": 1.0}
+    relative = figures.show_spectrogram(values, **settings)
+    absolute = figures.show_spectrogram(values, span=(-100, 0), **settings)
+    (below,), (shown,) = relative.get_images(), absolute.get_images()
+    assert below.get_array().tolist() == [[-70, -10], [-30, 0]]
+    assert below.get_clim() == (-80, 0)
+    assert shown.get_array().tolist() == values.tolist()
+    assert shown.get_clim() == (-100, 0)
+    figures.decibel_scale([relative])
+    assert relative.figure.axes[-1].get_ylabel().startswith("dB")
+
+
+def test_series_beside_each_other_differ_in_shape():
+    values = {name: [0.1, 0.2] for name in ("logmel", "cqt", "gammatone")}
+    ax = figures.class_scores(values, ["siren", "drill"], ylabel="recall")
+    assert len({line.get_marker() for line in ax.get_lines()}) == 3
+    bars = figures.opinions(values, ["siren", "drill"], title="a clip").patches
+    assert len({bar.get_hatch() for bar in bars}) == 3
+    assert len({figures.STROKES[name] for name in values}) == 3
 
 
 def test_maps_of_any_height_are_shown_value_by_value():
@@ -75,12 +126,10 @@ def test_a_curve_names_the_threshold_of_each_point_but_for_its_two_ends():
 
 
 @pytest.mark.parametrize(("vector", "kind"), [(False, "image/png"), (True, "image/svg+xml")])
-def test_a_shown_figure_tells_its_text_in_its_output_and_is_shown_once(monkeypatch, vector, kind):
-    shown = []
-    monkeypatch.setattr(figures, "display", lambda *args, **kwargs: shown.append((args, kwargs)))
-    figure, _ = plt.subplots()
-    figures.show(figure, alt="a & b", caption="*Nothing* is drawn.", vector=vector)
-    ((picture,), told), ((caption,), _) = shown
+def test_a_shown_figure_tells_its_text_in_its_output_and_is_shown_once(displayed, vector, kind):
+    _, axes = plt.subplots(1, 2)
+    figures.show(axes, alt="a & b", caption="*Nothing* is drawn.", vector=vector)
+    ((picture,), told), ((caption,), _) = displayed
     assert told == {"metadata": {kind: {"alt": "a & b"}}, "raw": True}
     if vector:
         assert "<title>a &amp; b</title>" in picture[kind]

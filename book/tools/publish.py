@@ -14,7 +14,7 @@ from pathlib import Path
 import nbformat
 from nbconvert import HTMLExporter
 
-from fusionkd_book import figures
+from fusionkd_book import figures, record_pages
 from fusionkd_lib import tables
 from fusionkd_lib.engine import notebooks
 from fusionkd_lib.engine.notebooks import execute
@@ -145,7 +145,7 @@ def copy_record(record: Record, root: Path) -> Path:
 
 
 def write_readme(readme: Path, reference: Path) -> None:
-    """Put the first reference table and its figure into the README, between its two marks.
+    """Put the first reference table into the README, each row a link, and draw its figure.
 
     Raises
     ------
@@ -164,9 +164,9 @@ def write_readme(readme: Path, reference: Path) -> None:
     if not found:
         raise InputError(f"{reference}: no reference runs: run params/sample/urbansound8k.yaml")
     figures.use_style()
-    figure = reference / "table.svg"
-    figures.table_figure(found[0]).figure.savefig(figure)
-    alt = f"{found[0].title}: each classifier with its interval, beside the paper"
-    picture = f"![{alt}]({figure.relative_to(readme.parent).as_posix()})"
-    block = f"{mark}\n{picture}\n\n{found[0].to_markdown()}\n{end_mark}"
+    figures.table_figure(found[0]).figure.savefig(reference / "table.svg")
+    title, rows, note = found[0].to_markdown().split("\n\n")
+    place = reference.relative_to(readme.parent).as_posix()
+    rows = record_pages.linked(rows, found[0], to=f"{place}/{{}}")
+    block = "\n\n".join([f"{mark}\n{title}", rows, f"{note}\n{end_mark}"])
     readme.write_text(before + block + after, encoding="utf-8")

@@ -13,6 +13,7 @@ from fusionkd_lib.runs import find_records
 from fusionkd_lib.tables import METRIC_NAMES, Row, Table
 
 NATURE = {"branch": "alone", "fusion": "fused and distilled", "baselines": "baselines"}
+STROKES = ("-", "--", ":", "-.")  # of runs that stand beside each other
 Rows = Sequence[tuple[Table, Row]]
 
 
@@ -28,7 +29,7 @@ def write(places: Iterable[Path], folder: Path) -> dict[str, str]:
 
     Returns
     -------
-    linked : dict
+    links : dict
         The rows of each table, as chapters show them -> the same rows with links to the pages.
 
     Raises
@@ -54,20 +55,21 @@ def write(places: Iterable[Path], folder: Path) -> dict[str, str]:
         page = folder / f"{names[0]}.md"
         page.write_text(_page([runs[name] for name in names], rows, homes, page), encoding="utf-8")
     texts = [table.to_markdown().split("\n\n") for table in found]
-    linked = {text[1]: _linked(text[1], table) for text, table in zip(texts, found, strict=True)}
-    told = [f"## {title.strip('*')}\n\n{linked[rows]}\n\n{note}" for title, rows, note in texts]
+    both = zip(texts, found, strict=True)
+    links = {text[1]: linked(text[1], table, to="/records/{}.md") for text, table in both}
+    told = [f"## {title.strip('*')}\n\n{links[rows]}\n\n{note}" for title, rows, note in texts]
     (folder / "tables.txt").write_text("\n\n".join(told), encoding="utf-8")
-    return linked
+    return links
 
 
 def _with_runs(table: Table) -> list[Row]:
     return [row for row in table.rows if row.runs]  # the others' runs are not there
 
 
-def _linked(rows: str, table: Table) -> str:
-    """Make each classifier of a table's rows a link to the page of its runs."""
+def linked(rows: str, table: Table, *, to: str) -> str:
+    """Make each classifier of a table's rows a link, ``{}`` in it standing for the first run."""
     for row in _with_runs(table):
-        link = f"| [{row.classifier}](/records/{row.runs[0]}.md) |"
+        link = f"| [{row.classifier}]({to.format(row.runs[0])}) |"
         rows = rows.replace(f"| {row.classifier} ".ljust(rows.index("|", 1)) + "|", link)
     return rows
 
@@ -99,9 +101,9 @@ def _page(runs: Sequence[Record], rows: Rows, homes: Mapping[str, str], page: Pa
 def _history(runs: Sequence[Record], picture: Path) -> str:
     """Draw the loss of the runs, and return what a page shows of their epochs."""
     ax = figures.plt.subplots(figsize=(6, 3))[1]
-    for run in runs:
-        name = f"fold {run.params.fold}, seed {run.params.seed}"
-        ax.plot(run.history["epoch"], run.history["loss"], label=name)
+    for index, run in enumerate(runs):
+        name, stroke = f"fold {run.params.fold}, seed {run.params.seed}", STROKES[index % 4]
+        ax.plot(run.history["epoch"], run.history["loss"], stroke, label=name)
     ax.set(xlabel="epoch", ylabel="training loss", ylim=(0, None))
     ax.legend(frameon=False)
     figures.sns.despine(ax=ax)
