@@ -99,9 +99,9 @@ display(
 for number, table in enumerate(found, start=1):
     told = f"Table {table.numeral}, {table.params.trunk}, {table.dataset} ({table.status})"
     figures.show(
-        figures.table_figure(table).figure,
+        figures.table_figure(table),
         alt=f"{told}: each classifier with its interval, the best machine, the paper's numbers",
-        caption=f"**Figure 5.{number}.** {told}. {verdicts.message(table)} Dots are networks, "
+        caption=f"**Figure 5.1.** Part {number}: {told}. {verdicts.message(table)} Dots are networks, "
         "squares baselines, open diamonds the paper's numbers.",
     )
 
@@ -141,10 +141,10 @@ ax.set(xlabel=f"{fused.classifier} less {alone.classifier}, points", ylabel="dra
 ax.legend(frameon=False)
 figures.sns.despine(ax=ax)
 figures.show(
-    ax.figure,
+    ax,
     alt="Two histograms of one difference: narrow where both rows were drawn together, wide where apart",
-    caption=f"**Figure 5.{len(found) + 1}.** The same difference on 500 draws of recordings. Drawn together, most "
-    "of the luck cancels.",
+    caption="**Figure 5.2.** The same difference on 500 draws of recordings. Drawn together, much of the "
+    "luck cancels.",
 )
 
 # %% tags=["hide-input"] jupyter={"source_hidden": true}
@@ -187,11 +187,19 @@ for (measured, trunk, _), group in settings.items():
     show(f"{measured} · {trunk}", verdicts.baselines(group, runs.values()))
 
 # %% [markdown]
+# In one table: what log-mel has alone, what all three representations have more than the machines on the same three,
+# and what the fused classifier has more than the mean of its branches' scores.
+
+# %%
+urban = [table for table in found if table.params.dataset == "urbansound8k"]
+show("accuracy in %, UrbanSound8K (partial)", verdicts.in_one_table(urban, runs.values()))
+
+# %% [markdown]
 # Each kind of branch alone, over all of its seeds; half the hop is twice the frames, and twice the cost:
 
 # %%
-urban = [run for run in runs.values() if run.params.dataset == "urbansound8k"]
-show("accuracy in %, UrbanSound8K (partial)", verdicts.branches(urban))
+alone = [run for run in runs.values() if run.params.dataset == "urbansound8k"]
+show("accuracy in %, UrbanSound8K (partial)", verdicts.branches(alone))
 
 # %% [markdown]
 # Three folds of clips with some hundred recordings each are little to learn to hear from. A network that begins with
@@ -258,8 +266,8 @@ display(
 # - **One seed is one draw.** The intervals hold the luck of the test recordings, not that of the first
 #   weights. The column *Seeds* says how many draws there were. The same parameters give the same numbers on one kind of
 #   processor; another kind rounds differently, and after thousands of steps that is another draw.
-# - **Three folds are not ten.** UrbanSound8K's folds differ by ten points and more; three of them say
-#   little about the mean of ten.
+# - **Three folds are not ten.** UrbanSound8K's folds differ a good deal; three of them say little about
+#   the mean of ten.
 #
 # ## Recap
 #
@@ -324,5 +332,4 @@ exercises.check("5.2", 400 * (3 / 1.5) ** 2)
 #
 # </details>
 #
-# **Next:** the [appendix](appendix_reading_the_paper.py) reads the paper closely: every gap, our
-# reading of it, and the switch.
+# **Next:** [chapter 6](06_what_distillation_brings.py) asks what a teacher adds to training.

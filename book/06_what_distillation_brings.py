@@ -123,7 +123,7 @@ if ends:
     ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, -0.2), ncols=3)
     figures.sns.despine(ax=ax)
     figures.show(
-        ax.figure,
+        ax,
         alt="Six branches: accuracy before, after the joint phase without distillation, and with it",
         caption="**Figure 6.1.** Networks from scratch, the mean over folds. From circle to square: more training "
         "beside a fused classifier. From square to diamond: the paper's distillation.",
@@ -240,7 +240,7 @@ ax.set_yticks(
 ax.set(xlabel="accuracy in %, UrbanSound8K (partial)")
 figures.sns.despine(ax=ax)
 figures.show(
-    ax.figure,
+    ax,
     alt="For each representation and fold, one dot per seed",
     caption="**Figure 6.2.** A dot is a seed: the same recipe and the same clips, with other luck.",
 )

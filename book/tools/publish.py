@@ -14,7 +14,7 @@ from pathlib import Path
 import nbformat
 from nbconvert import HTMLExporter
 
-from fusionkd_book import figures, record_pages
+from fusionkd_book import figures, record_pages, verdicts
 from fusionkd_lib import tables
 from fusionkd_lib.engine import notebooks
 from fusionkd_lib.engine.notebooks import execute
@@ -145,7 +145,7 @@ def copy_record(record: Record, root: Path) -> Path:
 
 
 def write_readme(readme: Path, reference: Path) -> None:
-    """Put the first reference table into the README, each row a link, and draw its figure.
+    """Put each setting in a row and the first table into the README, and draw that table.
 
     Raises
     ------
@@ -168,5 +168,6 @@ def write_readme(readme: Path, reference: Path) -> None:
     title, rows, note = found[0].to_markdown().split("\n\n")
     place = reference.relative_to(readme.parent).as_posix()
     rows = record_pages.linked(rows, found[0], to=f"{place}/{{}}")
-    block = "\n\n".join([f"{mark}\n{title}", rows, f"{note}\n{end_mark}"])
+    settings = tables.markdown(verdicts.in_one_table(found, records))
+    block = "\n\n".join([f"{mark}\n{settings}", title, rows, f"{note}\n{end_mark}"])
     readme.write_text(before + block + after, encoding="utf-8")

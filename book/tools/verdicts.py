@@ -90,6 +90,38 @@ def branches(runs: Iterable[Record]) -> Rows:
     return sorted(rows, key=lambda row: [str(row[key]) for key in ("Weights", "Hop", "Branch")])
 
 
+def in_one_table(tables: Sequence[Table], runs: Iterable[Record]) -> Rows:
+    """Return a row per setting: log-mel, branches less the machines, fusion less averaging."""
+    runs, groups = list(runs), {}
+    for table in tables:
+        groups.setdefault(table.note, []).append(table)
+    return [row for group in groups.values() for row in _setting_in_one_row(group, runs)]
+
+
+def _setting_in_one_row(group: Sequence[Table], runs: Sequence[Record]) -> Rows:
+    params, machines = group[0].params, baselines(group, runs)
+    logmel = [table for table in group if "logmel" in table.params.representations]
+    if not (machines and logmel):
+        return []
+    alone = _every_seed(logmel[0].row("logmel", alone=True), runs)
+    fused, mean = ([table.row(head) for table in group] for head in (FUSED, MEAN))
+    fusion_gain = _ours(compare(fused, mean, runs))
+    start = "ImageNet weights" if params.weights == "imagenet" else "from scratch"
+    return [
+        {
+            "Networks": f"{params.trunk}, {start}",
+            "Log-mel alone (%)": f"{alone.ours:.1f}",
+            "Three branches less their SVMs": _with_ends(machines[-1], "Points"),
+            "Fused less mean of scores": _with_ends(fusion_gain, "Ours"),
+            "Seeds": f"{alone.seeds} of branches, {fused[0].seeds} of pairs",
+        }
+    ]
+
+
+def _with_ends(told: Mapping[str, str], key: str) -> str:
+    return f"{told[key]} ({told['95 % interval']})"
+
+
 def _every_seed(row: Row, runs: Iterable[Record]) -> Row:
     """Return a branch's row with its runs of every seed."""
     setting = {_setting(run) for run in runs if run.name in row.runs}
