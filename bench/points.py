@@ -56,18 +56,22 @@ class Points:
     """
 
     def __init__(self, root: Path, stop_at: int | None = None, way: str = "kill") -> None:
-        self.root, self.stop_at, self.way = os.path.abspath(root), stop_at, way
+        self.root, self.stop_at, self.way = os.path.abspath(root).rstrip("/"), stop_at, way
         self.met: list[str] = []
 
     def watch(self) -> None:
         """Begin; it stays until the process ends."""
-        sys.addaudithook(self._hear)
+        self.listen()
         self._open = builtins.open
         builtins.open = io.open = self.opened
         self._tell(os, "fsync", "fsync", lambda descriptor: path_of(descriptor))
         self._tell(os, "posix_fallocate", "allocate", lambda descriptor, *_: path_of(descriptor))
         self._tell(np.memmap, "flush", "flush", lambda array: array.filename)
         self._write_in_python()
+
+    def listen(self) -> None:
+        """Begin with what the interpreter tells of itself: no blocks, no fsync."""
+        sys.addaudithook(self._hear)
 
     def meet(self, what: str, path: str, tear: Callable[[], object] | None = None) -> None:
         """Count a point, and stop there where it is the one."""
@@ -170,4 +174,4 @@ def path_of(descriptor: int) -> str:
 
 def name_of(path: str, root: str) -> str:
     """Return a path below a folder, without the process that a partial file is named after."""
-    return re.sub(r"\.[^./]+-\d+-\d+\.partial$", ".partial", os.path.relpath(path, root))
+    return re.sub(r"\.[^./]+-\d+-\d+\.partial$", ".partial", os.path.relpath(path, root or "/"))
