@@ -6,7 +6,7 @@ killed, and every tenth one is also tried with half a block written, a full disk
 Then the grid is done again in the same folder, as a person would do it, and must end in the tables,
 metrics and weights of one that nothing disturbed, with the same files and none beside them.
 ``python -m bench.crashes 40`` takes 40 points, evenly; ``all`` takes them all, for 45 minutes at
-most, and writes ``outputs/bench/crashes-<processor>.json`` as it goes.
+most, and writes ``outputs/bench/crashes/<processor>.json`` as it goes.
 """
 
 import argparse
@@ -212,6 +212,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=FAST) as folder:
         report = crash(Path(folder), n_points, workers=wanted.workers, record=record)
     print(json.dumps(report, indent=1))
+    if (n_tried := sum(report["tried"].values())) < report["to_try"]:
+        sys.exit(f"{MINUTES} minutes were enough for {n_tried} of {report['to_try']} tries")
     sys.exit(1 if report["differing"] else 0)
 
 

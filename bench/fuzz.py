@@ -7,7 +7,7 @@ status 1 with lines on stderr that begin with ``Error: ``, or in status 0 with t
 good file. Another answer is right only where the input says something else to another reader than
 ours (PyYAML, Python's csv, libsndfile, safetensors); of a finished run none is but its own.
 ``python -m bench.fuzz 1000`` tries a thousand inputs; ``--keep`` writes
-``outputs/bench/fuzz-<processor>.json`` as it goes.
+``outputs/bench/fuzz/<processor>.json`` as it goes.
 """
 
 import argparse

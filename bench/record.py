@@ -56,7 +56,7 @@ class Record:
 def place_of(test: str) -> Path:
     """Return where the record of a test on this machine is kept."""
     machine = re.sub(r"\W+", "-", where_from()["processor"]).strip("-").lower()
-    return FOLDER / f"{test}-{machine}.json"
+    return FOLDER / test / f"{machine}.json"
 
 
 def shared(

@@ -1,6 +1,9 @@
 """Crashes: a grid that is stopped where it changes a file ends as one that nothing disturbed."""
 
+import json
 import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -148,3 +151,14 @@ def test_a_record_says_what_ran_where_and_what_was_found_so_far(tmp_path):
     assert '"tried": 3' in (tmp_path / "sub" / "x.json").read_text()
     record.tell(now=True)
     assert '"tried": 4' in (tmp_path / "sub" / "x.json").read_text()
+
+
+@pytest.mark.slow
+def test_a_small_disk_that_the_system_refuses_to_fill_further_is_gone_on_from():
+    command = [sys.executable, "-m", "bench.small_disk", "3"]
+    answer = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    if answer.stdout.startswith("Skipped"):
+        pytest.skip(answer.stdout)
+    assert answer.returncode == 0, answer.stdout
+    report = json.loads(answer.stdout)
+    assert report["tried"] == {"full": 2, "enough": 1}
