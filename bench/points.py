@@ -156,7 +156,8 @@ class TellingFile(io.FileIO):
 
     def write(self, block: bytes) -> int:
         """Write a block."""
-        half = memoryview(block).cast("B")[: len(block) // 2]
+        half = memoryview(block).cast("B")
+        half = half[: len(half) // 2]
         self.points.meet("write", self.name, lambda: super(TellingFile, self).write(half))
         return super().write(block)
 
