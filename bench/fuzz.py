@@ -2,10 +2,11 @@
 
 Hypothesis changes parameter files, tables, taxonomies, sounds and the files of finished runs, whose
 digests are then put right or not, and hands each to the command that reads it. The command must end
-within five seconds, without a traceback, and with nothing changed outside its output folder: in
-status 1 with lines on stderr that begin with ``Error: ``, or in status 0 with the answer to the
-good file. Another answer is right only where the input says something else to another reader than
-ours (PyYAML, Python's csv, libsndfile, safetensors); of a finished run none is but its own.
+within five seconds of work, without a traceback, and with nothing changed outside its output
+folder: in status 1 with lines on stderr that begin with ``Error: ``, or in status 0 with the answer
+to the good file. Another answer is right only where the input says something else to another
+reader than ours (PyYAML, Python's csv, libsndfile, safetensors); of a finished run none is but its
+own.
 ``python -m bench.fuzz 1000`` tries a thousand inputs; ``--keep`` writes
 ``outputs/bench/fuzz/<processor>.json`` as it goes.
 """
@@ -42,7 +43,7 @@ from fusionkd_lib.cli import main as fusionkd
 from fusionkd_lib.params import make_params
 from fusionkd_lib.storage import file_digest
 
-LONGEST = 5.0  # seconds
+LONGEST, WAITING = 5.0, 12  # seconds of the processor; times as long for what waits
 AT_ONCE = 200  # inputs of one target, drawn by one seed
 TOKENS = [b"\0", b"\xff", b"\n", b"*a", b"&a ", b"<<: ", b"[" * 99, b"{", b'"\\ud800"', b"\x1b[31m"]
 TOKENS += [b"9" * 30, b"-1", b"1e999", b"NaN", b"null", b"true", b"!!python/name:os ", b",", b": "]
@@ -146,18 +147,25 @@ def changes(draw: st.DrawFn, content: bytes) -> bytes:
 
 @contextmanager
 def limited(seconds: float) -> Iterator[None]:
-    """Raise a `Hang` in what takes too long; end a process that does not hear of it."""
+    """Raise a `Hang` in what takes too long; end a process that does not hear of it.
+
+    Seconds are the processor's, for the machine may be busy; what only waits has twelve times that.
+    """
 
     def stop(*_: object) -> None:
         raise Hang(f"more than {seconds:g} s")
 
-    signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    faulthandler.dump_traceback_later(20 * LONGEST, exit=True)
+    limits = {signal.ITIMER_PROF: seconds, signal.ITIMER_REAL: WAITING * seconds}
+    for number in (signal.SIGPROF, signal.SIGALRM):
+        signal.signal(number, stop)
+    for timer, limit in limits.items():
+        signal.setitimer(timer, limit, limit)  # again, should a callback swallow it
+    faulthandler.dump_traceback_later(4 * WAITING * LONGEST, exit=True)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        for timer in limits:
+            signal.setitimer(timer, 0)
         faulthandler.cancel_dump_traceback_later()
 
 
