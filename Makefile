@@ -11,7 +11,7 @@ LAB := JUPYTER_CONFIG_PATH="$(CURDIR)/book/tools/lab$${JUPYTER_CONFIG_PATH:+:$$J
 NBVAL := $(PYTEST) -p no:cacheprovider --nbval-lax --nbval-current-env --nbval-cell-timeout=300
 
 .DEFAULT_GOAL := help
-.PHONY: help install lab book site test test-site check bench torture notebooks executed clean
+.PHONY: help install lab book site test test-site check bench torture fuzz notebooks executed clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -60,6 +60,7 @@ check: site ## what takes too long for every change: slow tests, the web book, k
 	$(PYTEST) -rs -m slow
 	$(BIN)/python -m bench.torture 3
 	OMP_NUM_THREADS=1 $(BIN)/python -m bench.crashes 40
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.small_disk 6
 	OMP_NUM_THREADS=1 $(BIN)/python -m bench.fuzz 1000
 
 bench: $(READY) ## time ours and the peers side by side
@@ -68,6 +69,10 @@ bench: $(READY) ## time ours and the peers side by side
 torture: $(READY) ## kill a grid 30 times, stop another at every write, and compare their tables
 	$(BIN)/python -m bench.torture 30
 	OMP_NUM_THREADS=1 $(BIN)/python -m bench.crashes all
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.small_disk 40 --keep
+
+fuzz: $(READY) ## hand in 100,000 changed files, for an hour at most on two cores
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.fuzz 100000 --keep
 
 notebooks: $(READY) ## write the chapters as .ipynb, for papermill
 	$(BIN)/python -m fusionkd_book notebooks

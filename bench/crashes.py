@@ -1,15 +1,16 @@
-"""Stop a miniature grid at every point where it touches a file, go on, and compare to the bit.
+"""Stop a miniature grid at every point where it changes a file, go on, and compare to the bit.
 
 The grid is spectrograms, two branches, their pair, the baselines and the table, in a process that
-is forked after the imports. Its points are every opening of a file to write, renaming, deletion,
-new folder and fsync below its outputs. At a point the process is killed; at every tenth that is
-also tried with a half-written file, a full disk and an I/O error. What libraries in C++ and Rust
-write between two points is what the half-written file stands for. ``python -m bench.crashes 40``
-takes 40 points, evenly; ``all`` takes them all, for 45 minutes at most.
+is forked after the imports; its points are those of `bench.points`. At each one the process is
+killed, and every tenth one is also tried with half a block written, a full disk and an I/O error.
+Then the grid is done again in the same folder, as a person would do it, and must end in the tables,
+metrics and weights of one that nothing disturbed, with the same files and none beside them.
+``python -m bench.crashes 40`` takes 40 points, evenly; ``all`` takes them all, for 45 minutes at
+most, and writes ``outputs/bench/crashes/<processor>.json`` as it goes.
 """
 
+import argparse
 import contextlib
-import errno
 import io
 import json
 import os
@@ -17,11 +18,13 @@ import shutil
 import signal
 import sys
 import tempfile
-import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from unittest import mock
 
+from bench.points import WAYS, Points
+from bench.record import Record, place_of, shared
 from bench.torture import kept
 from fusionkd_lib import experiment, tables
 from fusionkd_lib.errors import InputError
@@ -40,73 +43,16 @@ GRID = {
     "gammatone_bands": 24,
     "trunk": "squeezenet1_1",
     "head": [16, 8],
-    "epochs": 2,
+    "epochs": 3,
     "batch_size": 16,
     "device": "cpu",
     "threads": 1,
 }
-WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
-NAMES = {"os.rename": "rename", "os.remove": "remove", "os.mkdir": "mkdir"}
 MINUTES = 45
+LONGEST = 600  # seconds of one grid: one that waits for ever is a fault
 DIED, REFUSED, ODD = -signal.SIGKILL, 1, 2
-Way = Callable[[str | None], None]
-
-
-def kill(path: str | None) -> None:
-    """Stop as a power cut would."""
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def tear(path: str | None) -> None:
-    """Stop while half of the file is written."""
-    if path and os.path.isfile(path):
-        os.truncate(path, os.path.getsize(path) // 2)
-    kill(path)
-
-
-def full(path: str | None) -> None:
-    """Have no space left."""
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
-
-
-def broken(path: str | None) -> None:
-    """Have a device that fails."""
-    raise OSError(errno.EIO, os.strerror(errno.EIO), path)
-
-
-WAYS: dict[str, Way] = {"kill": kill, "tear": tear, "full": full, "broken": broken}
-
-
-class Points:
-    """Count the points of this process below a folder, and stop at one of them."""
-
-    def __init__(self, root: Path, stop_at: int | None = None, way: Way = kill) -> None:
-        self.root, self.stop_at, self.way, self.met = str(root), stop_at, way, []
-
-    def watch(self) -> None:
-        """Begin; a hook of the interpreter stays until the process ends."""
-        sys.addaudithook(self._hear)
-        fsync = os.fsync
-
-        def told(descriptor: int) -> None:
-            self._meet("fsync", os.readlink(f"/proc/self/fd/{descriptor}"))
-            fsync(descriptor)
-
-        os.fsync = told
-
-    def _hear(self, event: str, arguments: tuple) -> None:
-        if event == "open" and isinstance(arguments[0], str | os.PathLike):
-            if (arguments[2] or 0) & WRITES:
-                self._meet("open", os.fspath(arguments[0]))
-        elif event in NAMES:
-            self._meet(NAMES[event], os.fspath(arguments[0]))
-
-    def _meet(self, what: str, path: str | bytes) -> None:
-        if not os.fsdecode(path).startswith(self.root):
-            return
-        self.met.append(f"{what} {os.path.basename(os.fsdecode(path))}")
-        if len(self.met) == self.stop_at:
-            self.way(os.fsdecode(path))
+# A memory file system keeps what a kill leaves as a disk does, and is not waited for.
+FAST = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
 def do_grid() -> list[dict]:
@@ -127,22 +73,31 @@ def warm_up(outputs: Path) -> None:
         do_grid()
 
 
-def in_child(outputs: Path, answer: Path, stop_at: int | None = None, way: Way = kill) -> int:
-    """Do the grid in a forked process; return its exit status, or less than 0 as it was killed."""
+def in_child(outputs: Path, answer: Path, begin: Callable[[], Points | None]) -> int:
+    """Do the grid in a forked process; return its exit status, or less than 0 as it was killed.
+
+    Parameters
+    ----------
+    answer
+        File of the tables and points, or of the error where nobody foresaw it.
+    begin
+        What the process does first; returns the points that it then counts.
+    """
     if child := os.fork():
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     status = ODD
     try:
+        signal.alarm(LONGEST)
         os.environ["FUSIONKD_OUTPUTS"] = str(outputs)
         os.environ.pop("FUSIONKD_STOP", None)
-        points = Points(outputs, stop_at, way)
         nowhere = open(os.devnull, "w")  # noqa: SIM115
         with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
-            points.watch()
+            points = begin()
             found = do_grid()
-        answer.write_text(json.dumps({"tables": found, "points": points.met}))
+        answer.write_text(json.dumps({"tables": found, "points": points.met if points else []}))
         status = 0
-    except (OSError, InputError):  # what the command line says in one sentence
+    except (OSError, InputError) as error:  # what the command line says in one sentence
+        answer.write_text(json.dumps(str(error)))
         status = REFUSED
     except BaseException as error:
         answer.write_text(json.dumps(f"{type(error).__name__}: {error}"))
@@ -150,26 +105,59 @@ def in_child(outputs: Path, answer: Path, stop_at: int | None = None, way: Way =
         os._exit(status)
 
 
+def counting(outputs: Path, stop_at: int | None = None, way: str = "kill") -> Callable[[], Points]:
+    """Return what counts the points below a folder from then on, and stops at one."""
+
+    def begin() -> Points:
+        points = Points(outputs, stop_at, way)
+        points.watch()
+        return points
+
+    return begin
+
+
 def state(outputs: Path, answer: Path) -> dict:
-    """Return what must be equal: tables, metrics and weights, and what nobody finished writing."""
-    # A checkpoint outlives its finished run where the kill comes before its deletion.
-    partials = sorted(path.name for path in outputs.rglob("*.partial"))
-    found = json.loads(answer.read_text())["tables"]
-    return {"tables": found, "weights": kept(outputs), "partial files": partials}
+    """Return what must be equal: tables, metrics and weights, and which files there are."""
+    files = sorted(path.relative_to(outputs).as_posix() for path in outputs.rglob("*"))
+    tables = json.loads(answer.read_text())["tables"]
+    return {"tables": tables, "metrics and weights": kept(outputs), "files": files}
+
+
+def differs(outputs: Path, answer: Path, calm: dict) -> str:
+    """Go on with a grid that was stopped, and say what differs from a calm one, or nothing."""
+    if status := in_child(outputs, answer, lambda: None):
+        return f"does not go on: {status} ({told(answer)})"
+    found = state(outputs, answer)
+    odd = [key for key in calm if found[key] != calm[key]]
+    more = set(found["files"]) ^ set(calm["files"])
+    return f"other {', '.join(odd)} {' '.join(sorted(more))}" if odd else ""
+
+
+def told(answer: Path) -> str:
+    """Return what a grid said at its end."""
+    return answer.read_text()[:300] if answer.exists() else "nothing"
 
 
 def try_point(folder: Path, calm: dict, point: int, way: str) -> str:
     """Stop at a point, go on, and say what differs, or nothing."""
     outputs, answer = folder / f"{way}-{point}", folder / f"{way}-{point}.json"
-    status = in_child(outputs, answer, point, WAYS[way])
-    if status not in (DIED, REFUSED, 0):  # 0: where a failure may be overlooked, as of a cache
-        return f"{way} at {point}: ended with {status} ({answer.read_text()[:200]})"
-    if in_child(outputs, answer) != 0:
-        return f"{way} at {point}: does not go on ({answer.read_text()[:200]})"
-    found = state(outputs, answer)
-    odd = [key for key in calm if found[key] != calm[key]]
-    shutil.rmtree(outputs)
-    return f"{way} at {point}: other {', '.join(odd)}" if odd else ""
+    try:
+        status = in_child(outputs, answer, counting(outputs, point, way))
+        if status not in (DIED, REFUSED, 0):  # 0: where a failure may be overlooked, as of a cache
+            return f"ended with {status} ({told(answer)})"
+        return differs(outputs, answer, calm)
+    finally:
+        shutil.rmtree(outputs, ignore_errors=True)
+        answer.unlink(missing_ok=True)
+
+
+def calm_grid(folder: Path) -> tuple[dict, list[str]]:
+    """Return the state of a grid that nothing disturbs, and its points."""
+    warm_up(folder / "warm")
+    outputs, answer = folder / "calm", folder / "calm.json"
+    if in_child(outputs, answer, counting(outputs)):
+        raise RuntimeError(f"the grid itself fails: {told(answer)}")
+    return state(outputs, answer), json.loads(answer.read_text())["points"]
 
 
 def crash(
@@ -177,29 +165,33 @@ def crash(
     n_points: int | None = None,
     *,
     ways: Sequence[str] = (),
-    seconds: float = 60 * MINUTES,
+    workers: int = 1,
+    record: Record | None = None,
 ) -> dict:
     """Return how many points there are and were tried, in which ways, and what differed.
 
     At each point the process is killed, and every tenth one is tried in all ways, unless ways are
     given.
     """
-    started = time.monotonic()
-    warm_up(folder / "warm")
-    if in_child(folder / "calm", folder / "calm.json") != 0:
-        raise RuntimeError(f"the grid itself fails: {(folder / 'calm.json').read_text()}")
-    calm = state(folder / "calm", folder / "calm.json")
-    met = json.loads((folder / "calm.json").read_text())["points"]
+    record = record or Record()
+    calm, met = calm_grid(folder)
+    tasks = [
+        (folder, calm, point, way)
+        for place, point in enumerate(spread(len(met), n_points))
+        for way in ways or (WAYS if place % 10 == 0 else ["kill"])
+    ]
+    kinds = Counter(point.split()[0] for point in met)
+    record.tell(points=len(met), points_by_kind=kinds, to_try=len(tasks))
     tried, differing = dict.fromkeys(WAYS, 0), []
-    for point in spread(len(met), n_points):
-        for way in ways or (WAYS if point % 10 == 0 else ["kill"]):
-            if time.monotonic() - started > seconds:
-                break
-            if fault := try_point(folder, calm, point, way):
-                differing.append(f"{fault}: {met[point - 1]}")
-                print(differing[-1], flush=True)
-            tried[way] += 1
-    return {"points": len(met), "tried": tried, "differing": differing}
+    for (*_, point, way), fault in shared(try_point, tasks, workers=workers):
+        tried[way] += 1
+        if fault:
+            differing.append(f"{way} at {point}, {met[point - 1]}: {fault}")
+            print(differing[-1], flush=True)
+        record.tell(tried=tried, differing=differing)
+        if record.seconds > 60 * MINUTES:
+            break
+    return record.tell(now=True)
 
 
 def spread(n_points: int, n_wanted: int | None) -> Sequence[int]:
@@ -210,12 +202,18 @@ def spread(n_points: int, n_wanted: int | None) -> Sequence[int]:
 
 
 def main() -> None:
-    """Try as many points as the first argument says, by default all."""
-    wanted = sys.argv[1] if len(sys.argv) > 1 else "all"
-    started = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        report = crash(Path(folder), None if wanted == "all" else int(wanted))
-    print(json.dumps(report | {"seconds": round(time.monotonic() - started)}, indent=1))
+    """Try as many points as are asked for, by default all."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("points", nargs="?", default="all", help="how many; by default all")
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    wanted = parser.parse_args()
+    n_points = None if wanted.points == "all" else int(wanted.points)
+    record = Record(place_of("crashes") if n_points is None else None)
+    with tempfile.TemporaryDirectory(dir=FAST) as folder:
+        report = crash(Path(folder), n_points, workers=wanted.workers, record=record)
+    print(json.dumps(report, indent=1))
+    if (n_tried := sum(report["tried"].values())) < report["to_try"]:
+        sys.exit(f"{MINUTES} minutes were enough for {n_tried} of {report['to_try']} tries")
     sys.exit(1 if report["differing"] else 0)
 
 

@@ -1,35 +1,50 @@
 """Change what a stranger may hand in, byte by byte and value by value, and see that it is refused.
 
-Hypothesis changes parameter files, tables, taxonomies, sounds and the files of a finished record,
-whose digests are then put right, and hands each to the command that reads it. The command must end
-in status 0, or in status 1 with one line on stderr; without a traceback, within five seconds, and
-without a byte outside its output folder. ``python -m bench.fuzz 1000`` tries a thousand inputs.
+Hypothesis changes parameter files, tables, taxonomies, sounds and the files of finished runs, whose
+digests are then put right or not, and hands each to the command that reads it. The command must end
+within five seconds of work, without a traceback, and with nothing changed outside its output
+folder: in status 1 with lines on stderr that begin with ``Error: ``, or in status 0 with the answer
+to the good file. Another answer is right only where the input says something else to another
+reader than ours (PyYAML, Python's csv, libsndfile, safetensors); of a finished run none is but its
+own.
+``python -m bench.fuzz 1000`` tries a thousand inputs; ``--keep`` writes
+``outputs/bench/fuzz/<processor>.json`` as it goes.
 """
 
+import argparse
+import csv
+import faulthandler
+import io
 import json
 import os
 import shutil
 import signal
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 
 import numpy as np
+import safetensors.numpy
 import soundfile
-from click.testing import CliRunner
-from hypothesis import HealthCheck, Phase, given, settings
+import yaml
+from click.testing import CliRunner, Result
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
+from bench.points import Points
+from bench.record import Record, place_of, shared
 from fusionkd_lib.cli import main as fusionkd
+from fusionkd_lib.params import make_params
 from fusionkd_lib.storage import file_digest
 
-LONGEST = 5.0  # seconds
+LONGEST, WAITING = 5.0, 12  # seconds of the processor; times as long for what waits
+AT_ONCE = 200  # inputs of one target, drawn by one seed
 TOKENS = [b"\0", b"\xff", b"\n", b"*a", b"&a ", b"<<: ", b"[" * 99, b"{", b'"\\ud800"', b"\x1b[31m"]
 TOKENS += [b"9" * 30, b"-1", b"1e999", b"NaN", b"null", b"true", b"!!python/name:os ", b",", b": "]
 TOKENS += [b"\xef\xbb\xbf", b"RIFF", b"OggS", b"\x7f\xff\xff\xff", b"0x" + b"f" * 40, b"../", b"'"]
@@ -39,26 +54,84 @@ class Hang(BaseException):
     """What a command is stopped with that takes too long."""
 
 
+def anything(text: str) -> object:
+    """Return the whole of an answer."""
+    return text
+
+
 @dataclass
 class Target:
-    """A file that a command reads: where it stands, its good content, the command."""
+    """A file that a command reads.
+
+    Parameters
+    ----------
+    path, command
+        Where it stands with its good content, and what reads it.
+    answer
+        What counts of an answer.
+    says
+        What other readers understand by a content: contents that say the same have the same answer.
+        None where every content has, whatever it says.
+    seal
+        Puts right what depends on the content.
+    """
 
     name: str
     path: Path
     command: list[str]
-    content: bytes = b""
+    says: Callable[[bytes], object] | None
+    answer: Callable[[str], object] = anything
     seal: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         self.content = self.path.read_bytes()
+        good = CliRunner().invoke(fusionkd, self.command)  # imports what the command needs
+        if good.exit_code:
+            raise RuntimeError(f"{self.name}: the good file is refused: {good.output}")
+        self.expected = self.answer(good.stdout)
+
+    def put(self, content: bytes) -> None:
+        """Put a content in the place of the one that is there."""
+        self.path.write_bytes(content)
+        self.seal()
+
+    def is_as_good(self, content: bytes) -> bool:
+        """Say whether a content must have the answer of the good one."""
+        if self.says is None:
+            return True
+        try:
+            return repr(self.says(content)) == repr(self.says(self.content))
+        except Exception:  # who cannot read it says nothing
+            return False
 
 
-@dataclass
-class Findings:
-    """What was tried, and what should not be."""
+def rows_of(content: bytes) -> object:
+    """Return the cells of a CSV file."""
+    return list(csv.reader(io.StringIO(content.decode(), newline=""), strict=True))
 
-    counts: Counter = field(default_factory=Counter)
-    faults: list[str] = field(default_factory=list)
+
+def samples_of(content: bytes) -> object:
+    """Return the rate and the samples of a sound file."""
+    samples, rate = soundfile.read(io.BytesIO(content), dtype="float32")
+    return rate, samples.tobytes()
+
+
+def tensors_of(content: bytes) -> object:
+    """Return the tensors of weights."""
+    return {
+        name: (x.dtype, x.shape, x.tobytes()) for name, x in safetensors.numpy.load(content).items()
+    }
+
+
+def scores_told(text: str) -> object:
+    """Return the scores of a tagged recording, whatever its classes are called."""
+    return list(json.loads(text)["scores"].values())
+
+
+def numbers_told(text: str) -> object:
+    """Return the numbers of tables, as exactly as a record proves them."""
+    rows = [row for table in json.loads(text) for row in table["rows"]]
+    return [{k: round(x, 6) if isinstance(x, float) else x for k, x in r.items()} for r in rows]
 
 
 @st.composite
@@ -74,17 +147,34 @@ def changes(draw: st.DrawFn, content: bytes) -> bytes:
 
 @contextmanager
 def limited(seconds: float) -> Iterator[None]:
-    """Raise a `Hang` in what takes too long."""
+    """Raise a `Hang` in what takes too long; end a process that does not hear of it.
+
+    Seconds are the processor's, for the machine may be busy; what only waits has twelve times that.
+    """
 
     def stop(*_: object) -> None:
         raise Hang(f"more than {seconds:g} s")
 
-    signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    limits = {signal.ITIMER_PROF: seconds, signal.ITIMER_REAL: WAITING * seconds}
+    for number in (signal.SIGPROF, signal.SIGALRM):
+        signal.signal(number, stop)
+    for timer, limit in limits.items():
+        signal.setitimer(timer, limit, limit)  # again, should a callback swallow it
+    faulthandler.dump_traceback_later(4 * WAITING * LONGEST, exit=True)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        for timer in limits:
+            signal.setitimer(timer, 0)
+        faulthandler.cancel_dump_traceback_later()
+
+
+@cache
+def heard() -> Points:
+    """Return what hears of all that Python changes on any disk, from now on."""
+    points = Points(Path("/"))
+    points.listen()
+    return points
 
 
 def names_in(folder: Path, outputs: Path) -> set[Path]:
@@ -92,108 +182,191 @@ def names_in(folder: Path, outputs: Path) -> set[Path]:
     return {path for path in folder.rglob("*") if outputs not in (path, *path.parents)}
 
 
-def attempt(target: Target, content: bytes, folder: Path) -> str:
-    """Hand an input to its command; return what is wrong with the answer, or nothing."""
-    target.path.write_bytes(content)
-    target.seal()
-    outputs, before = folder / "outputs", names_in(folder, folder / "outputs")
+def is_inside(change: str, outputs: Path) -> bool:
+    """Say whether a change that was heard of is in the output folder."""
+    path = Path("/", change.partition(" ")[2])
+    return outputs in (path, *path.parents)
+
+
+def attempt(target: Target, content: bytes, folder: Path) -> tuple[str, str]:
+    """Hand an input to its command; return what became of it, and what is wrong with that."""
+    outputs, told = folder / "outputs", heard().met
+    target.put(content)
+    before, answer = names_in(folder, outputs), None
+    told.clear()
     try:
         with limited(LONGEST):
             answer = CliRunner().invoke(fusionkd, target.command)
     except Hang as error:
-        return str(error)
+        return "hung", str(error)
     finally:
-        target.path.write_bytes(target.content)
-        target.seal()
-    # A copy that is not whole is a report, on stdout, with status 1.
-    errors = answer.stderr.splitlines() or ["Error: "] * ("found" in answer.stdout)
-    if written := names_in(folder, outputs) - before:
-        return f"wrote {sorted(written)[0]}"
+        changed = [change for change in told if not is_inside(change, outputs)]
+        changed += map(str, sorted(names_in(folder, outputs) - before))
+        target.put(target.content)
+    if changed:
+        return "changed", f"changed {changed[0]}"
     if list(outputs.glob("error-*.txt")):
         shutil.rmtree(outputs)
-        return f"nobody foresaw it: {answer.stderr[:300]}"
-    if answer.exit_code == 1 and not (errors and all(x.startswith("Error: ") for x in errors)):
-        return f"status 1 with {answer.stderr[:300]!r} and {answer.exception!r}"
-    return "" if answer.exit_code in (0, 1) else f"status {answer.exit_code}: {answer.stderr[:300]}"
+        return "failed", f"nobody foresaw it: {answer.stderr[:300]}"
+    return judged(target, content, answer)
 
 
-def fuzz(targets: list[Target], folder: Path, n_inputs: int, *, seed: int = 0) -> Findings:
-    """Try inputs drawn by a seed, each of one target, all targets in turn."""
-    findings = Findings()
-    for place, target in enumerate(targets):
-        n = n_inputs // len(targets) + (place < n_inputs % len(targets))
-        if n:
-            _fuzz_one(target, folder, n, findings)
-    return findings
+def judged(target: Target, content: bytes, answer: Result) -> tuple[str, str]:
+    """Return what an answer is, and what is wrong with it."""
+    # A copy that is not whole is a report, on stdout, with status 1.
+    errors = answer.stderr.splitlines() or ["Error: "] * ("found" in answer.stdout)
+    if answer.exit_code == 1 and errors and all(line.startswith("Error: ") for line in errors):
+        return "refused", ""
+    if answer.exit_code:
+        says = f"{answer.stderr[:300]!r} and {answer.exception!r}"
+        return "failed", f"status {answer.exit_code} with {says}"
+    if target.answer(answer.stdout) == target.expected:
+        return "the same answer", ""
+    fault = f"answers {answer.stdout[:1000]}" if target.is_as_good(content) else ""
+    return "another answer", fault
 
 
-def _fuzz_one(target: Target, folder: Path, n_inputs: int, findings: Findings) -> None:
+def fuzz_one(place: int, n_inputs: int, chance: int) -> tuple[Counter, list[str]]:
+    """Try inputs of one target that are drawn by a seed; return what became of them, and faults."""
+    targets, folder = WORKPLACE
+    target, became, faults = targets[place], Counter(), []
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
     quiet = {"database": None, "deadline": None, "suppress_health_check": checks}
-    only = settings(max_examples=n_inputs, phases=[Phase.generate], derandomize=True, **quiet)
 
-    @only
+    @seed(chance)
+    @settings(max_examples=n_inputs, phases=[Phase.generate], **quiet)
     @given(content=changes(target.content))
     def one(content: bytes) -> None:
-        findings.counts[target.name] += 1
-        if fault := attempt(target, content, folder):
-            findings.faults.append(f"{target.name}: {fault}: {content[:2000]!r}")
+        what, fault = attempt(target, content, folder)
+        became[what] += 1
+        if fault:
+            faults.append(f"{target.name}: {fault}: {content[:2000]!r}")
 
     one()
+    return became, faults
+
+
+WORKPLACE: list = []  # the targets of this process, and their folder
+
+
+def begin(root: Path) -> None:
+    """Make the targets of this process, in a folder of its own."""
+    folder = root / f"process-{os.getpid()}"
+    folder.mkdir()
+    os.environ["FUSIONKD_OUTPUTS"] = f"{folder}/outputs"
+    WORKPLACE[:] = targets_in(folder), folder
+
+
+def fuzz(root: Path, n_inputs: int, *, workers: int = 1, record: Record | None = None) -> dict:
+    """Try inputs, all targets in turn; return what became of them, and each fault."""
+    record = record or Record()
+    begin(root)
+    names = [target.name for target in WORKPLACE[0]]
+    shares = [n_inputs // len(names) + (i < n_inputs % len(names)) for i in range(len(names))]
+    tasks = [
+        (place, min(AT_ONCE, share - done), done)
+        for done in range(0, max(shares), AT_ONCE)
+        for place, share in enumerate(shares)
+        if share > done
+    ]
+    record.tell(to_try=n_inputs)
+    inputs, became, faults = Counter(), Counter(), []
+    # Where there is one worker, it is this process.
+    settings = {"workers": workers, "begin": begin if workers > 1 else None, "given": (root,)}
+    for (place, *_), (found, wrong) in shared(fuzz_one, tasks, **settings):
+        inputs[names[place]] += sum(found.values())
+        became += found
+        faults += wrong
+        answers = {"inputs": sum(inputs.values()), "inputs_by_file": inputs, "answers": became}
+        record.tell(**answers, faults=faults)
+    return record.tell(now=True)
 
 
 def targets_in(folder: Path) -> list[Target]:
     """Make good files of each kind, as the tests do, and say which command reads them."""
-    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    if (tests := str(Path(__file__).parents[1] / "tests")) not in sys.path:
+        sys.path.insert(0, tests)
+    return [*inputs_in(folder), *branch_in(folder), *pair_in(folder)]
+
+
+def inputs_in(folder: Path) -> Iterator[Target]:
+    """Make parameters, tables and a taxonomy."""
     hostile, miniature = import_module("hostile"), import_module("miniature")
-    (folder / "run.yaml").write_text(
-        "epochs: 3\nrepresentations: [logmel, cqt]\ngrid:\n  fold: [1]\n"
-    )
-    found = [Target("parameters", folder / "run.yaml", ["run", f"{folder}/run.yaml", "--dry-run"])]
-    root, labels = (
-        miniature.make_urbansound8k(folder / "UrbanSound8K"),
-        miniature.make_sonyc_ust(folder / "SONYC"),
-    )
+    path = folder / "run.yaml"
+    path.write_text("epochs: 3\nrepresentations: [logmel, cqt]\ngrid:\n  fold: [1]\n")
+    yield Target(path.name, path, ["run", str(path), "--dry-run"], yaml.safe_load)
+    root = miniature.make_urbansound8k(folder / "UrbanSound8K")
     check = ["data", "check", "urbansound8k", "--json", "--root", str(root)]
-    found.append(Target("metadata", root / "metadata" / "UrbanSound8K.csv", check))
-    predictions = hostile.write_predictions(folder / "p.csv")
-    evaluate = [str(part) for part in hostile.score(labels, predictions)]
-    for name in (predictions, labels / "annotations.csv", labels / "dcase-ust-taxonomy.yaml"):
-        found.append(Target(name.name, name, evaluate))
-    run = hostile.tiny_run(folder / "runs")
+    path = root / "metadata" / "UrbanSound8K.csv"
+    yield Target(path.name, path, check, rows_of)
+    labels = miniature.make_sonyc_ust(folder / "SONYC")
+    predictions = hostile.write_predictions(folder / "predictions.csv")
+    score = [str(part) for part in hostile.score(labels, predictions)]
+    for path in (predictions, labels / "annotations.csv"):
+        yield Target(path.name, path, score, rows_of)
+    path = labels / "dcase-ust-taxonomy.yaml"
+    yield Target(path.name, path, score, yaml.safe_load)
+
+
+def branch_in(folder: Path) -> Iterator[Target]:
+    """Make a trained branch, and the sounds that it tags."""
+    hostile = import_module("hostile")
+    run = hostile.tiny_run(folder / "branch")
     for suffix in ("wav", "flac", "ogg", "aiff", "mp3"):
         path = folder / f"x.{suffix}"
         soundfile.write(path, np.tile(hostile.tone(), 2), 8000)
-        found.append(Target(suffix, path, ["tag", str(run.folder), str(path)]))
+        command = ["tag", str(run.folder), str(path)]
+        yield Target(f"sound.{suffix}", path, command, samples_of, scores_told)
+    command = ["tag", str(run.folder), str(folder / "x.wav")]
+    for name in sealed(run.folder):
+        says, path = tensors_of if name.endswith(".safetensors") else None, run.folder / name
+        told = {"says": says, "answer": scores_told, "seal": partial(seal, run.folder)}
+        yield Target(f"branch/{name}", path, command, **told)
+    path = run.folder / "complete.json"
+    yield Target(f"branch/{path.name}", path, command, None, scores_told)
 
-    complete = run.folder / "complete.json"
 
-    def seal() -> None:
-        told = json.loads(complete.read_bytes())
-        files = {name: file_digest(run.folder / name) for name in told["files"]}
-        complete.write_text(json.dumps(told | {"files": files}))
+def pair_in(folder: Path) -> Iterator[Target]:
+    """Make a finished pair, and have it tabled."""
+    scores = np.array([[0.75, 0.25], [0.625, 0.375], [0.25, 0.75]])
+    params = make_params({"representations": ["logmel", "gammatone"], "epochs": 2})
+    alone = dict.fromkeys(params.representations, scores)
+    both = {"alone": alone, "together": {**alone, "fused": scores}}
+    *_, run = import_module("handmade").write_pair(folder / "runs", params, both)
+    command = ["table", "--json", "--runs", str(folder / "runs")]
+    for name in sealed(run.folder):
+        told = {"says": None, "answer": numbers_told}
+        yield Target(f"pair/{name}", run.folder / name, command, **told)
+        told["seal"] = partial(seal, run.folder)
+        yield Target(f"pair/{name}, sealed again", run.folder / name, command, **told)
+    (clips,) = (folder / "runs" / "test-clips").iterdir()
+    for name, path in (("complete.json", run.folder / "complete.json"), ("test clips", clips)):
+        yield Target(f"pair/{name}", path, command, None, numbers_told)
 
-    sealed = json.loads(complete.read_text())["files"]
-    for name in sorted(sealed):
-        command = ["tag", str(run.folder), str(folder / "x.wav")]
-        found.append(Target(name, run.folder / name, command, seal=seal))
-    found.append(Target("complete.json", complete, ["tag", str(run.folder), f"{folder}/x.wav"]))
-    return found
+
+def sealed(run: Path) -> dict[str, str]:
+    """Return the digests of a finished run's files."""
+    return json.loads((run / "complete.json").read_bytes())["files"]
+
+
+def seal(run: Path) -> None:
+    """Put the digests of a finished run right."""
+    files = {name: file_digest(run / name) for name in sealed(run)}
+    (run / "complete.json").write_text(json.dumps({"version": 1, "files": files}))
 
 
 def main() -> None:
-    """Try as many inputs as the first argument says, 1,000 by default; print a record."""
-    n_inputs, started = int(sys.argv[1]) if len(sys.argv) > 1 else 1000, time.monotonic()
+    """Try as many inputs as are asked for; print a record."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("inputs", nargs="?", type=int, default=1000)
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--keep", action="store_true", help="keep the record in outputs/bench")
+    wanted = parser.parse_args()
+    record = Record(place_of("fuzz") if wanted.keep else None)
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["FUSIONKD_OUTPUTS"] = f"{folder}/outputs"
-        findings = fuzz(targets_in(Path(folder)), Path(folder), n_inputs)
-    seconds = round(time.monotonic() - started)
-    print(
-        json.dumps(
-            {"inputs": findings.counts, "seconds": seconds, "faults": findings.faults}, indent=1
-        )
-    )
-    sys.exit(1 if findings.faults else 0)
+        report = fuzz(Path(folder), wanted.inputs, workers=wanted.workers, record=record)
+    print(json.dumps(report, indent=1))
+    sys.exit(1 if report["faults"] else 0)
 
 
 if __name__ == "__main__":

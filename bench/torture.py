@@ -54,11 +54,23 @@ def kill_something(process: psutil.Popen, generator: random.Random, seconds: flo
     victims = [process, *process.children(recursive=True)]
     victim = generator.choice(victims)
     try:
-        name = " ".join(victim.cmdline())[-60:] or victim.name()
+        kind = "the command" if victim is process else kind_of(victim.cmdline())
         victim.kill()
     except psutil.NoSuchProcess:
         return None
-    return name.replace("\n", " ")
+    return f"{kind}, process {victim.pid}"
+
+
+def kind_of(command: list[str]) -> str:
+    """Say which of the command's descendants a process is.
+
+    >>> kind_of(["python", "-m", "ipykernel_launcher", "-f", "x.json"])
+    'a kernel'
+    """
+    line = " ".join(command)
+    kinds = {"ipykernel": "a kernel", "resource_tracker": "a tracker of resources"}
+    kinds |= {"spawn_main": "a worker", "forkserver": "a worker", "git": "git"}
+    return next((kind for word, kind in kinds.items() if word in line), "another process")
 
 
 def finish(grid: Path, outputs: Path, *, tries: int = 5) -> None:

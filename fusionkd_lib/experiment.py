@@ -187,14 +187,12 @@ def train_fusion(params: Params, *, report: Report = print_epoch) -> Record:
     """
     params = settle(params)
     run = Run.of(params)
-    if run.is_complete:
-        return run.record
     if len(params.representations) < 2:
         raise InputError(f"representations = {list(params.representations)}: fusion needs two")
-    parents = [train_branch(params, name, report=report) for name in params.representations]
     with run.held():
         if run.is_complete:
             return run.record
+        parents = [train_branch(params, name, report=report) for name in params.representations]
         set_up_process(threads=params.threads, shortcuts=params.shortcuts)
         prepared = prepare(params)
         data = data_fingerprint(prepared.clips)

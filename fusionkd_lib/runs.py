@@ -8,8 +8,8 @@ import os
 import platform
 import resource
 import subprocess
-from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -141,12 +141,11 @@ class Run:
         record = records.read_record(self.folder)
         params, kind, parents = record.params, record.provenance.kind, record.provenance.parents
         branches = [run_name(params, branch=branch) for branch in params.representations]
-        is_fusion = kind == "fusion"
         part = {"branch": params.representations[0], "fusion": None}.get(kind, kind)
         name = run_name(params, branch=part)
         if name != self.name:
             raise InputError(f"{self.folder}: this is the run {name} under another name: delete it")
-        wanted = branches if is_fusion else []
+        wanted = branches if kind == "fusion" else []
         files = {self.folder.parent / branch / COMPLETE: parents.get(branch) for branch in wanted}
         # A branch may be gone, as from a copy of the pair alone; else it must be that of then.
         changed = [path for path in files if path.is_file() and file_digest(path) != files[path]]
@@ -157,9 +156,16 @@ class Run:
             )
         return record
 
-    def held(self) -> AbstractContextManager[None]:
-        """Keep other processes off this run; wait, and say for whom, where one is at it."""
-        return held(self.folder.parent / ".locks" / self.name)
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes off this run; wait, and say for whom, where one is at it.
+
+        The checkpoint of a run that is finished at the end goes, whoever finished it.
+        """
+        with held(self.folder.parent / ".locks" / self.name):
+            yield
+            if self.is_complete:
+                (self.folder / CHECKPOINT).unlink(missing_ok=True)
 
     def begin(self, params: Params) -> None:
         """Make the folder and write down what is about to run."""
@@ -174,7 +180,7 @@ class Run:
     def finish(
         self, *, metrics: dict, scores: dict, weights: dict, provenance: Provenance, test: TestClips
     ) -> None:
-        """Write the results, and ``complete.json`` last; the checkpoint is then of no more use.
+        """Write the results, and ``complete.json`` last.
 
         Parameters
         ----------
@@ -192,7 +198,6 @@ class Run:
         names = [*records.FILES, *(f"{name}.safetensors" for name in weights)]
         digests = {name: file_digest(self.folder / name) for name in names}
         write_json(self.folder / COMPLETE, {"version": records.VERSION, "files": digests})
-        (self.folder / CHECKPOINT).unlink(missing_ok=True)
 
 
 def find_records(root: Path) -> tuple[list[Record], list[str]]:

@@ -290,6 +290,18 @@ def test_a_file_that_is_not_as_it_was_is_refused(copied, name, change):
         copied.record.weights(name.removesuffix(".safetensors"))
 
 
+def test_a_checkpoint_goes_with_whoever_next_finds_its_run_finished(tmp_path, finished):
+    for name, is_left in (("killed as it ended", False), ("killed before", True)):
+        run = Run(tmp_path / name)
+        shutil.copytree(finished.folder, run.folder)
+        (run.folder / CHECKPOINT).write_text("left")
+        if is_left:
+            (run.folder / "complete.json").unlink()
+        with run.held():
+            assert (run.folder / CHECKPOINT).exists()
+        assert (run.folder / CHECKPOINT).exists() == is_left
+
+
 def test_complete_json_holds_the_version_and_the_sha256_of_every_file(trained):
     complete = json.loads((trained.folder / COMPLETE).read_text())
     assert complete["version"] == 1

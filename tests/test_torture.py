@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.torture import GRID, torture
+from bench.torture import GRID, kind_of, torture
 
 SHORT = {**GRID, "grid": {"representations": [["logmel", "gammatone"]]}, "epochs": 3}
 
@@ -14,3 +14,9 @@ def test_a_grid_that_was_killed_ends_in_the_tables_of_an_undisturbed_one(tmp_pat
     assert len(calm["weights"]) == 4  # two branches, the pair, and the baselines, which have none
     assert sorted(len(digests) for digests in calm["weights"].values()) == [1, 2, 2, 4]
     assert killed == calm
+
+
+def test_a_kill_says_in_a_word_what_it_hit():
+    assert kind_of(["python", "-m", "ipykernel_launcher", "-f", "x.json"]) == "a kernel"
+    assert kind_of(["python", "-c", "from multiprocessing.spawn import spawn_main"]) == "a worker"
+    assert kind_of(["bash"]) == "another process"
