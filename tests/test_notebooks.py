@@ -145,13 +145,13 @@ def test_the_readme_shows_the_first_reference_table_between_its_marks(tmp_path):
     links = committed.replace("](outputs/reference/", "](reference/")
     assert readme.read_text() == links.replace("](reference/table.svg)", drawn)
     leads = re.findall(r"^\| \[.+?\]\(reference/(.+?)\)", readme.read_text(), re.M)
-    block = committed.partition(publish.README_BEGINS)[2].partition(publish.README_ENDS)[0]
+    block = committed.partition("**Table I ")[2].partition(publish.README_ENDS)[0]
     assert len(leads) == block.count("\n| ") - 1  # the head
     assert all((REFERENCE / name / "complete.json").exists() for name in leads)
 
 
 def test_the_readme_is_short():
-    assert len((ROOT / "README.md").read_text().splitlines()) <= 130
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 140
 
 
 def test_a_readme_without_marks_is_refused(tmp_path):
