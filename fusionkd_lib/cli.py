@@ -204,16 +204,19 @@ def tag(run: str, audio: tuple[Path, ...], head: str | None, windows: bool) -> i
     return status
 
 
-@main.command()
+@main.command("export")
 @click.argument("run")
 @click.option("--head", help="A branch of the run, or fused; by default the run's own.")
 @click.option("--out", required=True, type=PATH, help="The file to write, FILE.onnx.")
-def export(run: str, head: str | None, out: Path) -> None:
+def export_run(run: str, head: str | None, out: Path) -> None:
     """Write a trained RUN into one ONNX file, waveform to scores, with a model card beside it."""
-    from fusionkd_lib import export
+    from fusionkd_lib.exported import require_tools
     from fusionkd_lib.tagging import load_tagger
 
-    export.export(load_tagger(run, head), out)
+    require_tools("onnx", "onnxruntime")
+    from fusionkd_lib.export.onnx_file import export
+
+    export(load_tagger(run, head), out)
 
 
 @main.group()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, Field
@@ -16,15 +16,10 @@ from pydantic import BaseModel, Field
 from fusionkd_lib.errors import InputError
 from fusionkd_lib.reading import parse_json, read_bytes
 
-SUFFIX = ".onnx"
-MOST_BYTES = 2**30
-NEEDED = ("onnx", "onnxruntime")
-OPSET = 18
-STRICT = {"frozen": True, "extra": "forbid", "strict": True, "allow_inf_nan": False}
-Score = Annotated[float, Field(ge=0, le=1)]
+SUFFIX, OPSET, MOST_BYTES = ".onnx", 18, 2**30
 
 
-class Told(BaseModel, **STRICT):
+class Told(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """What a classifier tells of itself, in a file's metadata and to whoever tags with it."""
 
     fusionkd: Literal[1] = 1  # version of this format
@@ -33,19 +28,19 @@ class Told(BaseModel, **STRICT):
     digest: str  # of the run's complete.json
     commit: str
     head: str
-    labels: Annotated[tuple[str, ...], Field(min_length=2, strict=False)]
-    thresholds: Annotated[tuple[float, ...], Field(strict=False)]
+    labels: tuple[str, ...]
+    thresholds: tuple[float, ...]
     multi_label: bool
-    sample_rate: Annotated[int, Field(ge=1000, le=768_000)]
-    window_seconds: Annotated[float, Field(gt=0, le=3600)]
+    sample_rate: int = Field(ge=1000, le=768_000)
+    window_seconds: float = Field(ge=0.01, le=3600)
     dataset: str
     data_status: str
     data_note: str
     licence: str  # of the training data
     metric: str
-    score: Score  # by that metric, on the run's test clips
+    score: float  # by that metric, on the run's test clips, in single precision
     precision: Literal["float32", "int8"] = "float32"
-    in_float32: Annotated[tuple[str, ...], Field(strict=False)] = ()  # layers of an int8 file
+    in_float32: tuple[str, ...] = ()  # layers of an int8 file
 
     @property
     def n_samples(self) -> int:
@@ -53,10 +48,10 @@ class Told(BaseModel, **STRICT):
         return round(self.window_seconds * self.sample_rate)
 
     @property
-    def warning(self) -> str | None:
+    def warning(self) -> str:
         """What the licence of the training data forbids, if anything."""
-        status = f"{self.run}: trained on {self.dataset} ({self.licence})"
-        return f"{status}: for non-commercial use only" if "NC" in self.licence else None
+        trained = f"{self.run}: trained on {self.dataset} ({self.licence})"
+        return f"{trained}: for non-commercial use only" if "NC" in self.licence else ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,22 +74,22 @@ class Exported:
         return self.session.run(["scores"], {"waveform": np.stack(waveforms)})[0]
 
 
-def require_tools() -> None:
-    """Say in one sentence how to install what an exported file needs, where it is missing."""
-    if missing := [name for name in NEEDED if find_spec(name) is None]:
-        way_out = "pip install 'fusionkd[export]'"
-        raise InputError(f"ONNX files need {' and '.join(missing)}: {way_out}")
+def require_tools(*names: str) -> None:
+    """Say in one sentence how to install packages that are missing."""
+    if missing := [name for name in names if find_spec(name) is None]:
+        fault = f"ONNX files need {' and '.join(missing)}"
+        raise InputError(f"{fault}: pip install 'fusionkd[export]', or the same packages")
 
 
 def open_exported(path: str | Path) -> Exported:
-    """Open a file that `fusionkd export` wrote.
+    """Open a file that ``fusionkd export`` wrote.
 
     Raises
     ------
     InputError
         If it cannot be read, is damaged, or another project's.
     """
-    require_tools()
+    require_tools("onnxruntime")
     import onnxruntime
 
     remedy = "export it again, or name a file of fusionkd export"
@@ -103,15 +98,12 @@ def open_exported(path: str | Path) -> Exported:
     options.intra_op_num_threads, options.log_severity_level = 1, 4
     try:
         session = onnxruntime.InferenceSession(content, options, ["CPUExecutionProvider"])
-    except Exception as error:  # it has a dozen, without a name of their own
-        fault = f"is no ONNX model, or a damaged one ({type(error).__name__})"
-        raise InputError(f"{path}: {fault}: {remedy}") from None
-    try:
         found = session.get_modelmeta().custom_metadata_map
-        told = Told(**{key: parse_json(value.encode()) for key, value in found.items()})
-        if not len(told.labels) == len(told.thresholds) == session.get_outputs()[0].shape[1]:
-            raise ValueError("its labels, thresholds and scores differ in number")
-    except (ValueError, RecursionError):
-        fault = "its metadata are not those of a file that this version of fusionkd exported"
+        told = Told(**{key: parse_json(text.encode()) for key, text in found.items()})
+    except Exception as error:  # of ONNX Runtime's, a dozen; of metadata, what parsing raises
+        fault = f"is damaged, or no file of this version's fusionkd export ({type(error).__name__})"
         raise InputError(f"{path}: {fault}: {remedy}") from None
+    shape = session.get_outputs()[0].shape
+    if not len(told.labels) == len(told.thresholds) == shape[-1]:
+        raise InputError(f"{path}: its labels, thresholds and scores differ in number: {remedy}")
     return Exported(told, session)

@@ -33,7 +33,6 @@ WINDOWS_AT_ONCE = 16
 # Where a run had no validation clips to choose thresholds on.
 DEFAULT_THRESHOLD = 0.5
 DECIMALS = 6
-SAME = ("commit", "dataset", "data_status", "data_note", "metric")  # of where a run comes from
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,21 +108,12 @@ def load_tagger(run_folder: str | Path, head: str | None = None) -> Classifier:
 def _told(run: Record, head: str) -> Told:
     """Return what a classifier of a run tells of itself."""
     origin, params, labels = run.provenance, run.params, run.provenance.classes
+    facts = origin.model_dump(include={"commit", "dataset", "data_status", "data_note", "metric"})
+    facts |= {"run": run.name, "digest": run.digest, "head": head, "score": run.score(head)}
+    facts |= {"multi_label": origin.metric == "micro_auprc", "licence": licence(params.dataset)}
+    facts |= {"sample_rate": params.sample_rate, "window_seconds": params.duration}
     thresholds = run.metrics[head].get("thresholds") or [DEFAULT_THRESHOLD] * len(labels)
-    same = {key: getattr(origin, key) for key in SAME}
-    return Told(
-        **same,
-        run=run.name,
-        digest=run.digest,
-        head=head,
-        labels=labels,
-        thresholds=thresholds,
-        multi_label=origin.metric == "micro_auprc",
-        sample_rate=params.sample_rate,
-        window_seconds=params.duration,
-        licence=licence(params.dataset),
-        score=run.score(head),
-    )
+    return Told(**facts, labels=labels, thresholds=thresholds)
 
 
 def _find_run(folder_or_name: str | Path) -> Run:

@@ -109,7 +109,7 @@ def test_a_test_clip_gets_the_scores_that_its_run_has(tmp_path, settings, head):
 def test_a_branch_run_is_its_branch(tmp_path):
     parent = next(iter(trained(SINGLE).provenance.parents))
     tagger = load_tagger(parent)  # by its name
-    assert (tagger.record.name, tagger.head) == (parent, "logmel")
+    assert (tagger.told.run, tagger.told.head) == (parent, "logmel")
     assert list(tagger.representations) == ["logmel"]
     assert (tagger.clip_format.sample_rate, tagger.clip_format.n_samples) == (RATE, WINDOW)
     assert not tagger.network.training
@@ -209,7 +209,7 @@ def test_memory_does_not_grow_with_the_recording(tmp_path, monkeypatch):
 
 def test_tags_reach_the_thresholds_of_validation_and_the_surest_comes_first(tmp_path):
     tagger = load_tagger(trained(MULTI).folder)
-    assert tagger.thresholds.tolist() == trained(MULTI).metrics["fused"]["thresholds"]
+    assert list(tagger.told.thresholds) == trained(MULTI).metrics["fused"]["thresholds"]
     path = write_noise(tmp_path / "a.wav")
     scores = np.array(list(tag_file(tagger, path)["scores"].values()))
     order = np.argsort(-scores)
@@ -217,20 +217,20 @@ def test_tags_reach_the_thresholds_of_validation_and_the_surest_comes_first(tmp_
     thresholds = np.full(len(scores), 1.1)
     thresholds[order[[0, 2]]] = scores[order[[0, 2]]] - 1e-5
     result = tag_file(replace(tagger, thresholds=thresholds), path)
-    assert result["tags"] == [tagger.classes[k] for k in order[[0, 2]]]
+    assert result["tags"] == [tagger.told.labels[k] for k in order[[0, 2]]]
 
 
 def test_of_one_label_the_likeliest_class_is_the_tag_whatever_the_thresholds(tmp_path):
     tagger = load_tagger(trained(SINGLE).folder)
     path = write_noise(tmp_path / "a.wav")
     for height in (0.0, 1.1):
-        thresholds = np.full(len(tagger.classes), height)
+        thresholds = np.full(len(tagger.told.labels), height)
         result = tag_file(replace(tagger, thresholds=thresholds), path)
         assert result["tags"] == [max(result["scores"], key=result["scores"].get)]
 
 
 def test_without_validation_clips_a_tag_is_a_score_of_one_half():
-    assert set(load_tagger(trained(SINGLE, validation="none").folder).thresholds) == {0.5}
+    assert set(load_tagger(trained(SINGLE, validation="none").folder).told.thresholds) == {0.5}
 
 
 # What can be wrong

@@ -8,6 +8,7 @@ with a = b = 32, they and the twiddle factors hold 25 KB.
 Waveforms are (B, N), frames (B, T, ...), powers (B, F, T).
 """
 
+import copy
 import math
 from collections.abc import Mapping
 
@@ -16,10 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fusionkd_lib import representations
 from fusionkd_lib.errors import InputError
 from fusionkd_lib.features import ClipFormat
-from fusionkd_lib.representations.base import Representation, decibels
-from fusionkd_lib.representations.stft import Stft
+from fusionkd_lib.representations import Stft
 
 
 class FrontEnd(nn.Module):
@@ -30,7 +31,7 @@ class FrontEnd(nn.Module):
 
     Parameters
     ----------
-    representations
+    modules
         By name, from `features.build_representations`.
     clip_format
         What a run brought its clips to.
@@ -41,39 +42,28 @@ class FrontEnd(nn.Module):
         Where a representation is not summed from an STFT.
     """
 
-    def __init__(
-        self, representations: Mapping[str, Representation], clip_format: ClipFormat
-    ) -> None:
+    def __init__(self, modules: Mapping[str, nn.Module], clip_format: ClipFormat) -> None:
         super().__init__()
-        self.representations = nn.ModuleDict(representations)
-        self.clip_format = clip_format
-        self.stfts = nn.ModuleDict()
-        for name, representation in representations.items():
+        self.clip_format, self.representations = clip_format, nn.ModuleDict(copy.deepcopy(modules))
+        for name, representation in self.representations.items():
             if not isinstance(representation, Stft):
-                raise InputError(f"{name}: cannot be exported: use one that sums an STFT")
-            self.stfts[str(representation.n_fft)] = TwoStageStft(representation)
+                raise InputError(f"{name}: cannot be exported: use a branch that sums an STFT")
+            representation.stft_power = TwoStageStft(representation).power
 
     def forward(self, waveforms: Tensor) -> dict[str, Tensor]:
         """(B, N) -> (B, 1, F, T) by name."""
-        pads_waveform = self.clip_format.pad == "waveform"
-        if pads_waveform:
+        if self.clip_format.pad == "waveform":
             waveforms = at_least(waveforms, self.clip_format.n_samples)
-        powers = {key: stft(waveforms) for key, stft in self.stfts.items()}
-        spectrograms = {}
-        for name, representation in self.representations.items():
-            power = representation.from_stft_power(powers[str(representation.n_fft)])
-            x = decibels(power)  # (B, 1, F, T)
-            spectrograms[name] = x if pads_waveform else at_least(x, self.clip_format.n_frames)
-        return spectrograms
+        spectrograms = representations.compute(self.representations, waveforms)
+        return {name: at_least(x, self.clip_format.n_frames) for name, x in spectrograms.items()}
 
 
 def at_least(x: Tensor, length: int) -> Tensor:
     """Pad the last axis with zeros where it is shorter, whatever length it will have."""
-    missing = torch.as_tensor(length - x.shape[-1]).clamp(min=0)
-    return F.pad(x, (0, missing))
+    return F.pad(x, (0, torch.as_tensor(length - x.shape[-1]).clamp(min=0)))
 
 
-class TwoStageStft(nn.Module):
+class TwoStageStft:
     """`Stft.stft_power` by two products of matrices.
 
     With n = b n1 + n2 and k = k1 + a k2, the sum over n of x[n] exp(-2 pi i n k / (a b)) is a
@@ -88,36 +78,26 @@ class TwoStageStft(nn.Module):
     """
 
     def __init__(self, stft: Stft) -> None:
-        super().__init__()
         self.n_fft, self.hop_length = stft.n_fft, stft.hop_length
         # The factors are as near to each other as can be.
         a = next(n for n in range(math.isqrt(self.n_fft), 0, -1) if self.n_fft % n == 0)
         b = self.n_fft // a
-        k1, k2 = np.arange(a // 2 + 1), np.arange(b)
-        first, twiddle, second = (
-            np.exp(-2j * np.pi * np.outer(k, n) / size)
-            for k, n, size in ((k1, np.arange(a), a), (k1, k2, a * b), (k2, k2, b))
-        )
-        both = np.block([[second.real, second.imag], [-second.imag, second.real]])
-        k = np.add.outer(k1, a * k2).ravel()
-        order = [np.flatnonzero(np.minimum(k, a * b - k) == n)[0] for n in range(a * b // 2 + 1)]
-        tables = {"first": np.concatenate([first.real, first.imag]), "second": both}
-        tables |= {"cosines": twiddle.real, "sines": twiddle.imag}
-        for name, values in tables.items():
-            self.register_buffer(name, torch.from_numpy(values).float())
-        self.register_buffer("order", torch.from_numpy(np.array(order)))
-        self.register_buffer("window", stft.window.reshape(a, b))
+        k1, n2 = np.arange(a // 2 + 1), np.arange(b)
+        self.first = torch.cat(fourier(k1, np.arange(a), a))
+        self.cosines, self.sines = fourier(k1, n2, a * b)
+        real, imaginary = fourier(n2, n2, b)
+        self.second = torch.cat([real, imaginary], 1), torch.cat([-imaginary, real], 1)
+        k = np.add.outer(k1, a * n2).ravel()
+        self.order = np.unique(np.minimum(k, a * b - k), return_index=True)[1]
+        self.window = stft.window.reshape(a, b)
 
-    def forward(self, waveforms: Tensor) -> Tensor:
+    def power(self, waveforms: Tensor) -> Tensor:
         """(B, N) -> (B, n_fft / 2 + 1, T)."""
-        n = self.cosines.shape[0]
         x = self.first @ (self.frames(waveforms) * self.window)  # (B, T, a + 2, b)
-        real, imaginary = x[:, :, :n], x[:, :, n:]
-        turned = (
-            real * self.cosines - imaginary * self.sines,
-            real * self.sines + imaginary * self.cosines,
-        )
-        x = torch.cat(turned, dim=-1) @ self.second  # (B, T, a / 2 + 1, 2 b)
+        real, imaginary = x.chunk(2, dim=2)
+        x = (real * self.cosines - imaginary * self.sines) @ self.second[0]
+        x = x + (real * self.sines + imaginary * self.cosines) @ self.second[1]
+        # (B, T, a / 2 + 1, 2 b)
         real, imaginary = x.square().chunk(2, dim=-1)
         return (real + imaginary).flatten(2)[..., self.order].transpose(1, 2)
 
@@ -130,3 +110,9 @@ class TwoStageStft(nn.Module):
         first = torch.arange(n_frames) * (self.hop_length // step)
         rows = first[:, None] + torch.arange(self.n_fft // step)  # (T, blocks of a frame)
         return blocks[:, rows].flatten(2).unflatten(2, self.window.shape)
+
+
+def fourier(k: np.ndarray, n: np.ndarray, size: int) -> tuple[Tensor, Tensor]:
+    """Return the real and the imaginary part of exp(-2 pi i k n / size), each (k, n)."""
+    values = np.exp(-2j * np.pi * np.outer(k, n) / size)
+    return torch.from_numpy(values.real).float(), torch.from_numpy(values.imag).float()

@@ -1,67 +1,100 @@
-"""A trained classifier as one ONNX file, from waveform to scores, and its model card.
+"""A trained classifier as one ONNX file, from waveform to scores, with a model card beside it.
 
-torch's older exporter is used: it takes a second, and writes the same graph as the newer one, which
-takes a minute and needs another package. What it warns of is that it is the older one, and that it
-traces: nothing here depends on values.
+torch's older exporter is used: it takes a second, and writes the graph that the newer one takes a
+minute and another package for. It warns that it is the older one, and that it traces: nothing here
+depends on values, and on sizes only where `frontend` and the two functions below see to it.
 """
 
 import json
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from string import Template
+from unittest.mock import patch
 
 import onnx
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from fusionkd_lib.errors import InputError
 from fusionkd_lib.export.frontend import FrontEnd
-from fusionkd_lib.exported import OPSET, Told
+from fusionkd_lib.exported import OPSET, SUFFIX, Told
+from fusionkd_lib.storage import replacing, write_text
 from fusionkd_lib.tagging import Tagger
+
+
+def export(tagger: Tagger, out: Path) -> None:
+    """Write a classifier of a run into a file, and its model card beside it.
+
+    Parameters
+    ----------
+    tagger
+        From `tagging.load_tagger`, of a run.
+    out
+        Ends in ``.onnx``; the card has ``.md`` instead.
+
+    Raises
+    ------
+    InputError
+        Where the classifier cannot be exported, or the file has another ending.
+    """
+    if out.suffix != SUFFIX or not isinstance(tagger, Tagger):
+        raise InputError(f"{out}: export writes a run into a file that ends in {SUFFIX}")
+    classifier = Classifier(tagger).eval()
+    with replacing(out) as partial:
+        write_graph(classifier, partial, n_samples=tagger.told.n_samples)
+        add_metadata(partial, tagger.told)
+    write_text(out.with_suffix(".md"), card(tagger.told, name=out.name))
 
 
 class Classifier(nn.Module):
     """Waveforms (B, N) -> scores (B, K) in [0, 1]."""
 
-    def __init__(self, front: FrontEnd, network: nn.Module, *, multi_label: bool) -> None:
+    def __init__(self, tagger: Tagger) -> None:
         super().__init__()
-        self.front, self.network, self.multi_label = front, network, multi_label
+        self.front = FrontEnd(tagger.representations, tagger.clip_format)
+        self.network, self.told = tagger.network, tagger.told
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """(B, N) -> (B, K)."""
         logits = self.network(self.front(waveforms)).logits  # (B, K)
-        return torch.sigmoid(logits) if self.multi_label else torch.softmax(logits, dim=1)
+        return torch.sigmoid(logits) if self.told.multi_label else torch.softmax(logits, dim=1)
 
 
 def write_graph(classifier: Classifier, path: Path, *, n_samples: int) -> None:
     """Write the classifier's graph, for any number of waveforms of any length."""
     sizes = {"waveform": {0: "batch", 1: "samples"}, "scores": {0: "batch"}}
     named = {"input_names": ["waveform"], "output_names": ["scores"], "dynamic_axes": sizes}
-    with warnings.catch_warnings(), torch.inference_mode():
+    shuffles = patch("torchvision.models.shufflenetv2.channel_shuffle", shuffled)
+    pools = patch("torch.nn.functional.adaptive_avg_pool2d", pooled)
+    with warnings.catch_warnings(), torch.inference_mode(), shuffles, pools:
         warnings.simplefilter("ignore")
         waveforms = (torch.zeros(2, n_samples),)
-        torch.onnx.export(
-            classifier.eval(), waveforms, path, **named, opset_version=OPSET, dynamo=False
-        )
+        torch.onnx.export(classifier, waveforms, path, **named, opset_version=OPSET, dynamo=False)
 
 
-def write(tagger: Tagger, path: Path) -> None:
-    """Write a classifier with what it tells of itself."""
-    front = FrontEnd(tagger.representations, tagger.clip_format)
-    classifier = Classifier(front, tagger.network, multi_label=tagger.told.multi_label)
-    write_graph(classifier, path, n_samples=tagger.told.n_samples)
-    add_metadata(path, tagger.told)
+def shuffled(x: Tensor, groups: int) -> Tensor:
+    """Shuffle channels (B, C, F, T) as torchvision's `channel_shuffle` does, whatever the sizes."""
+    return x[:, torch.arange(x.shape[1]).reshape(groups, -1).T.flatten()]
+
+
+def pooled(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Pool (B, C, F, T) to F' rows as `adaptive_avg_pool2d` does; all branches have the same T."""
+    n, m = x.shape[2], int(size[0])
+    rows = [[i * n // m <= k < -(-(i + 1) * n // m) for k in range(n)] for i in range(m)]
+    return x if n == m else F.normalize(torch.tensor(rows).float(), p=1, dim=1) @ x
 
 
 def add_metadata(path: Path, told: Told) -> None:
     """Write each fact as a JSON document into a file's metadata."""
-    model = onnx.load(path)
-    facts = told.model_dump(mode="json")
-    onnx.helper.set_model_props(model, {key: json.dumps(x) for key, x in facts.items()})
+    model, facts = onnx.load(path), told.model_dump(mode="json")
+    onnx.helper.set_model_props(model, {key: json.dumps(value) for key, value in facts.items()})
     onnx.save(model, path)
 
 
-def card(told: Told, out: Path) -> str:
+def card(told: Told, *, name: str) -> str:
     """Return the model card, made from what the classifier tells of itself."""
+    facts = told.model_dump(mode="json") | {"file": name, "warning": told.warning or ""}
     template = Template(Path(__file__).with_name("model_card.md").read_text(encoding="utf-8"))
-    facts = told.model_dump(mode="json") | {"file": out.name, "warning": told.warning or ""}
     return template.substitute(facts | {"labels": ", ".join(told.labels)})
