@@ -208,7 +208,8 @@ def tag(run: str, audio: tuple[Path, ...], head: str | None, windows: bool) -> i
 @click.argument("run")
 @click.option("--head", help="A branch of the run, or fused; by default the run's own.")
 @click.option("--out", required=True, type=PATH, help="The file to write, FILE.onnx.")
-def export_run(run: str, head: str | None, out: Path) -> None:
+@click.option("--int8", is_flag=True, help="Quantise, calibrated on the training clips.")
+def export_run(run: str, head: str | None, out: Path, int8: bool) -> None:
     """Write a trained RUN into one ONNX file, waveform to scores, with a model card beside it."""
     from fusionkd_lib.exported import require_tools
     from fusionkd_lib.tagging import load_tagger
@@ -216,7 +217,7 @@ def export_run(run: str, head: str | None, out: Path) -> None:
     require_tools("onnx", "onnxruntime")
     from fusionkd_lib.export.onnx_file import export
 
-    export(load_tagger(run, head), out)
+    export(load_tagger(run, head), out, int8=int8)
 
 
 @main.group()

@@ -33,6 +33,9 @@ WINDOWS_AT_ONCE = 16
 # Where a run had no validation clips to choose thresholds on.
 DEFAULT_THRESHOLD = 0.5
 DECIMALS = 6
+# Of full scale, 1: what counts as reaching it, the share of samples that do so in a recording that
+# was clipped, and what the noise of any microphone passes.
+FULL_SCALE, CLIPPED, SILENCE = 0.999, 1e-3, 1e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,7 +178,7 @@ def tag_file(
         As `load_mono`.
     """
     told = tagger.told
-    starts, end, by_window = _score_windows(tagger, path)
+    starts, end, by_window, levels = _score_windows(tagger, path)
     scores = by_window.max(axis=0) if told.multi_label else by_window.mean(axis=0)  # (K,)
     result = {
         "file": str(path),
@@ -184,9 +187,8 @@ def tag_file(
         "scores": _by_class(told, scores),
         "tags": _tags(told, scores),
     }
-    if end < told.window_seconds:
-        length = f"{end:.3g} s are less than a window of {told.window_seconds:g} s"
-        result["warning"] = f"{length}: the rest was padded"
+    if doubts := _doubts(end, levels, window=told.window_seconds):
+        result["warning"] = "; ".join(doubts)
     if windows:
         result["windows"] = [
             {"start_seconds": round(start, 3), "scores": _by_class(told, row)}
@@ -200,14 +202,27 @@ def _score_windows(
 ) -> tuple[list[float], float, np.ndarray]:
     """Return where the windows start and the last one ends, in seconds, and scores (n, K)."""
     rate, n_samples = tagger.told.sample_rate, tagger.told.n_samples
-    windows = cut_windows(stream_mono(path, sample_rate=rate), n_samples)
-    starts, end, scores = [], 0, []
+    windows = cut_windows(stream_mono(path, sample_rate=rate, quiet=True), n_samples)
+    starts, end, scores, levels = [], 0, [], []
     # A batch at a time, so that memory does not grow with the recording.
     while batch := list(islice(windows, WINDOWS_AT_ONCE)):
         starts += [start / rate for start, _ in batch]
         end = (batch[-1][0] + len(batch[-1][1])) / rate
         scores.append(tagger.scores([window for _, window in batch]))
-    return starts, end, np.concatenate(scores)
+        sizes = (np.abs(window) for _, window in batch)
+        levels += [(size.max(), np.mean(size >= FULL_SCALE)) for size in sizes]
+    return starts, end, np.concatenate(scores), np.array(levels)
+
+
+def _doubts(end: float, levels: np.ndarray, *, window: float) -> list[str]:
+    """Return what makes the scores of a recording doubtful."""
+    loudest, clipped = levels[:, 0].max(), levels[:, 1].mean()
+    found = {
+        f"{end:.3g} s are less than a window of {window:g} s: the rest was padded": end < window,
+        f"silent: no sample reaches {SILENCE:g} of full scale": loudest < SILENCE,
+        f"{clipped:.1%} of the samples are at full scale: clipped": clipped > CLIPPED,
+    }
+    return [doubt for doubt, is_so in found.items() if is_so]
 
 
 def _tags(told: Told, scores: np.ndarray) -> list[str]:

@@ -16,7 +16,6 @@ from click.testing import CliRunner
 from handmade import write_run
 from hostile import check, refused, sentence_of
 from torch import nn
-from torch.nn import functional as F
 
 from fusionkd_lib import features, representations
 from fusionkd_lib.catalogue import TRUNKS
@@ -25,10 +24,11 @@ from fusionkd_lib.datasets import urban_synth
 from fusionkd_lib.experiment import build_branch, build_fusion, representations_of
 from fusionkd_lib.export.frontend import FrontEnd
 from fusionkd_lib.export.onnx_file import export
+from fusionkd_lib.export.quantise import quantise
 from fusionkd_lib.exported import Told, open_exported
 from fusionkd_lib.features import ClipFormat
 from fusionkd_lib.models import Normalise
-from fusionkd_lib.params import Params, make_params
+from fusionkd_lib.params import make_params
 from fusionkd_lib.speed.fast_layers import use_fast_layers
 from fusionkd_lib.tagging import Tagger, load_tagger, tag_file
 
@@ -141,3 +141,260 @@ def test_every_trunk_gives_the_scores_of_pytorch_for_any_batch(tmp_path, trunk):
 def test_the_fused_network_gives_the_scores_of_pytorch(tmp_path, fusion, trunk):
     tagger = tagger_of("logmel", "gammatone", fusion=fusion, trunk=trunk, width=0.5)
     assert_same(tagger, written(tagger, tmp_path / "a.onnx"), sounds(6))
+
+
+def test_longer_recordings_pool_over_more_frames(tmp_path):
+    tagger = tagger_of("logmel")
+    exported = written(tagger, tmp_path / "a.onnx")
+    waveforms = sounds(4, 1.3)
+    spectrograms = tagger.representations["logmel"](torch.from_numpy(waveforms))
+    with torch.no_grad():
+        expected = torch.sigmoid(tagger.network({"logmel": spectrograms}).logits).numpy()
+    np.testing.assert_allclose(exported.scores(waveforms), expected, rtol=0, atol=1e-4)
+    assert np.abs(expected - exported.scores(waveforms[:, :WINDOW])).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("n_fft", "hop_length"), [(1024, 512), (2048, 441), (1000, 100), (514, 64)]
+)
+def test_the_two_stages_are_the_stft_whatever_the_size(n_fft, hop_length):
+    settings = {"sample_rate": RATE, "hop_length": hop_length, "n_fft": n_fft}
+    stft = representations.build("stft", **settings)
+    front = FrontEnd({"stft": stft}, ClipFormat(RATE, 0.5, hop_length))
+    waveforms = torch.from_numpy(sounds(3, 0.7))
+    frames = np.pad(waveforms.numpy().astype(float), ((0, 0), (n_fft // 2, n_fft // 2)))
+    frames = np.lib.stride_tricks.sliding_window_view(frames, n_fft, axis=1)[:, ::hop_length]
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
+    power = np.abs(np.fft.rfft(frames * hann)) ** 2  # (B, T, F)
+    expected = 10 * np.log10(np.maximum(power, 1e-10)).transpose(0, 2, 1)
+    np.testing.assert_allclose(front(waveforms)["stft"][:, 0], expected, atol=0.02)  # dB
+
+
+def test_a_network_with_fast_layers_exports_as_it_is(tmp_path):
+    tagger = tagger_of("logmel", trunk="efficientnet_lite0", width=1.0)
+    use_fast_layers(tagger.network)
+    assert_same(tagger, written(tagger, tmp_path / "a.onnx"), sounds(3))
+
+
+def test_the_graph_is_small_products_without_operators_for_transforms(tmp_path):
+    tagger = tagger_of("logmel")
+    export(tagger, tmp_path / "a.onnx")
+    model = onnx.load(tmp_path / "a.onnx")
+    kinds = {node.op_type for node in model.graph.node}
+    assert not kinds & {"STFT", "DFT"}
+    # The front end's own constants, the mel weights aside, are less than a tenth of 256 x 256.
+    size = (tmp_path / "a.onnx").stat().st_size
+    weights = sum(x.numel() for x in tagger.network.state_dict().values())
+    mel = tagger.representations["logmel"].weights.numel()
+    assert size < 4 * (weights + mel) + 26_000 + 60_000  # and the nodes with their names
+    assert sum(node.op_type == "BatchNormalization" for node in model.graph.node) <= 3
+
+
+# int8
+
+
+def test_int8_keeps_the_scores_and_is_a_third_of_the_size(tmp_path):
+    tagger = tagger_of("logmel", width=1.0, head=[160, 64])
+    exported = written(tagger, tmp_path / "a.onnx")
+    small = tmp_path / "small.onnx"
+    small.write_bytes((tmp_path / "a.onnx").read_bytes())
+    quantise(small, sounds(16))
+    assert small.stat().st_size < (tmp_path / "a.onnx").stat().st_size / 3
+    model = onnx.load(small)
+    (weights,) = (
+        x for x in model.graph.initializer if x.name.endswith("trunk.18.0.weight_quantized")
+    )
+    assert weights.data_type == onnx.TensorProto.INT8
+    session = onnxruntime.InferenceSession(small)
+    waveforms = sounds(12)
+    (scores,) = session.run(["scores"], {"waveform": waveforms})
+    expected = exported.scores(waveforms)
+    assert np.corrcoef(scores.ravel(), expected.ravel())[0, 1] > 0.95
+    assert np.abs(scores - expected).mean() < 0.05
+
+
+# A run, its file and its card
+
+
+def finished(root: Path, **changes) -> str:
+    """Write a finished branch run, whose network `settled` made, and return its folder."""
+    params = make_params(SMALL | {"representations": ["logmel"]} | changes)
+    scores = np.eye(len(CLASSES))[:, ::-1] * 0.5 + 0.1
+    tagger = tagger_of("logmel")
+    told = {"data_status": "real", "dataset": "UrbanSound8K"} if changes else {}
+    state = {"logmel": tagger.network.state_dict()}
+    run = write_run(root, params, {"logmel": scores}, branch="logmel", weights=state, **told)
+    return str(run.folder)
+
+
+def write_sound(path: Path, seconds: float = 1.2, rate: int = 11025) -> Path:
+    mono = np.resize(sounds(1, 2.0)[0], round(seconds * rate))
+    soundfile.write(path, np.stack([mono, 0.5 * mono], axis=1), rate, subtype="FLOAT")
+    return path
+
+
+def command(*arguments) -> tuple[int, str, str]:
+    answer = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    return answer.exit_code, answer.stdout, answer.stderr
+
+
+def test_a_file_tags_as_its_run_does_and_tells_where_it_comes_from(tmp_path):
+    run, out, sound = (
+        finished(tmp_path / "runs"),
+        tmp_path / "a.onnx",
+        write_sound(tmp_path / "a.wav"),
+    )
+    assert command("export", run, "--out", out) == (0, "", "")
+    status, text, errors = command("tag", out, sound, "--windows")
+    assert (status, errors) == (0, "")
+    found, expected = json.loads(text), json.loads(command("tag", run, sound, "--windows")[1])
+    assert found.keys() == expected.keys()
+    assert found["run"] == Path(run).name
+    assert found["tags"] == expected["tags"]
+    for label, score in expected["scores"].items():
+        assert found["scores"][label] == pytest.approx(score, abs=1e-4)
+    told, record = open_exported(out).told, load_tagger(run).record
+    assert told == load_tagger(run).told
+    assert (told.digest, told.commit) == (record.digest, record.provenance.commit)
+    assert told.thresholds == tuple(record.metrics["logmel"]["thresholds"])
+    assert (told.labels, told.licence) == (CLASSES, "MIT")
+
+
+def test_the_metadata_are_json_that_anyone_reads(tmp_path):
+    export(tagger_of("logmel"), tmp_path / "a.onnx")
+    found = {
+        entry.key: json.loads(entry.value)
+        for entry in onnx.load(tmp_path / "a.onnx").metadata_props
+    }
+    assert found == TOLD.model_dump(mode="json")
+    (opset,) = (entry.version for entry in onnx.load(tmp_path / "a.onnx").opset_import)
+    assert opset == found["opset"]
+
+
+BLOCKED = """
+import sys
+class Blocked:
+    def find_spec(self, name, *rest):
+        if name.partition(".")[0] in {"torch", "fusionkd_lib", "onnx", "scipy", "pandas"}:
+            raise ImportError(name)
+sys.meta_path.insert(0, Blocked())
+"""
+
+
+@pytest.mark.parametrize("multi_label", [True, False])
+@pytest.mark.parametrize("seconds", [0.3, 0.5, 1.7])
+def test_the_cards_code_tags_alone_as_the_project_does(tmp_path, multi_label, seconds):
+    tagger = tagger_of("logmel", multi_label=multi_label)
+    export(tagger, tmp_path / "a.onnx")
+    sound = write_sound(tmp_path / "a.wav", seconds)
+    (code,) = re.findall(r"```python\n(.*?)```", (tmp_path / "a.md").read_text(), re.DOTALL)
+    given = [sys.executable, "-c", BLOCKED + code, sound.name]
+    told = subprocess.run(given, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    scores, tags = (json.loads(line) for line in told.replace("'", '"').splitlines())
+    expected = tag_file(tagger, sound)
+    assert tags == expected["tags"]
+    assert scores == pytest.approx(expected["scores"], abs=1e-4)
+
+
+def test_a_file_from_non_commercial_data_says_so_once(tmp_path):
+    run = finished(tmp_path / "runs", dataset="urbansound8k")
+    out, sound = tmp_path / "a.onnx", write_sound(tmp_path / "a.wav")
+    assert command("export", run, "--out", out)[0] == 0
+    status, text, errors = command("tag", out, sound, sound)
+    assert (status, len(text.splitlines())) == (0, 2)
+    assert errors.count("non-commercial") == 1
+    assert "CC BY-NC 3.0" in (tmp_path / "a.md").read_text()
+
+
+# What can be wrong
+
+
+def foreign(path: Path) -> None:
+    """Write an ONNX file of another project."""
+    numbers = [onnx.helper.make_tensor_value_info(x, onnx.TensorProto.FLOAT, [1]) for x in "xy"]
+    node = onnx.helper.make_node("Relu", ["x"], ["y"])
+    graph = onnx.helper.make_graph([node], "g", numbers[:1], numbers[1:])
+    opset = onnx.helper.make_opsetid("", 18)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8), path)
+
+
+def with_fact(key: str, text: str):
+    def make(path: Path) -> None:
+        export(tagger_of("logmel"), path)
+        model = onnx.load(path)
+        facts = {entry.key: entry.value for entry in model.metadata_props} | {key: text}
+        onnx.helper.set_model_props(model, facts)
+        onnx.save(model, path)
+
+    return make
+
+
+def cut(path: Path) -> None:
+    export(tagger_of("logmel"), path)
+    path.write_bytes(path.read_bytes()[: -path.stat().st_size // 3])
+
+
+BAD = {
+    "of another project": foreign,
+    "truncated": cut,
+    "empty": lambda path: path.write_bytes(b""),
+    "no ONNX": lambda path: path.write_text("no ONNX"),
+    "of another version": with_fact("fusionkd", "2"),
+    "with metadata that are no JSON": with_fact("labels", "[a"),
+    "with a rate that is none": with_fact("sample_rate", "-1"),
+    "with a label too few": with_fact("labels", '["a", "b"]'),
+}
+
+
+@pytest.mark.parametrize("make", BAD.values(), ids=BAD)
+def test_a_file_that_is_not_ours_and_whole_is_refused_in_a_sentence(tmp_path, make):
+    make(tmp_path / "x.onnx")
+    sentence = refused("tag", tmp_path / "x.onnx", write_sound(tmp_path / "a.wav"))
+    check(sentence, "x.onnx", "export it again")
+
+
+def test_a_missing_file_is_told():
+    assert "none.onnx: does not exist" in refused("tag", "none.onnx", "a.wav")
+
+
+def test_a_file_has_its_one_head(tmp_path):
+    export(tagger_of("logmel"), tmp_path / "a.onnx")
+    assert "head = 'fused' is not allowed: use 'logmel'" in sentence_of(
+        load_tagger, tmp_path / "a.onnx", "fused"
+    )
+
+
+@pytest.mark.parametrize(
+    ("run", "out", "says"),
+    [("no-such-run", "a.onnx", "there is no such run"), (None, "a.pt", "ends in .onnx")],
+)
+def test_what_cannot_be_exported_is_told_and_nothing_is_written(tmp_path, run, out, says):
+    run = run or finished(tmp_path / "runs")
+    folder = tmp_path / "out"
+    folder.mkdir()
+    assert says in refused("export", run, "--out", folder / out)
+    assert not list(folder.iterdir())
+
+
+def test_the_constant_q_transform_is_refused_in_a_sentence(tmp_path):
+    check(sentence_of(export, tagger_of("cqt"), tmp_path / "a.onnx"), "cqt", "STFT")
+    assert not list(tmp_path.glob("*.onnx"))
+
+
+def test_without_its_tools_export_says_how_to_install_them(tmp_path, monkeypatch):
+    monkeypatch.setattr("fusionkd_lib.exported.find_spec", lambda name: None)
+    sentence = refused("export", "a-run", "--out", tmp_path / "a.onnx")
+    check(sentence, "need onnx and onnxruntime", "pip install 'fusionkd[export]'")
+
+
+def test_the_library_needs_no_onnx_to_be_imported():
+    code = BLOCKED.replace(
+        '"torch", "fusionkd_lib", "onnx", "scipy", "pandas"', '"onnx", "onnxruntime"'
+    )
+    code += "import fusionkd_lib.cli, fusionkd_lib.tagging, fusionkd_lib.exported"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_reading_a_file_needs_no_torch():
+    code = BLOCKED.replace('"torch", "fusionkd_lib", "onnx", "scipy", "pandas"', '"torch", "onnx"')
+    subprocess.run([sys.executable, "-c", code + "import fusionkd_lib.exported"], check=True)

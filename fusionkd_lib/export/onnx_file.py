@@ -19,12 +19,13 @@ from torch.nn import functional as F
 
 from fusionkd_lib.errors import InputError
 from fusionkd_lib.export.frontend import FrontEnd
+from fusionkd_lib.export.quantise import IN_FLOAT32, quantise, training_clips
 from fusionkd_lib.exported import OPSET, SUFFIX, Told
 from fusionkd_lib.storage import replacing, write_text
 from fusionkd_lib.tagging import Tagger
 
 
-def export(tagger: Tagger, out: Path) -> None:
+def export(tagger: Tagger, out: Path, *, int8: bool = False) -> None:
     """Write a classifier of a run into a file, and its model card beside it.
 
     Parameters
@@ -33,19 +34,26 @@ def export(tagger: Tagger, out: Path) -> None:
         From `tagging.load_tagger`, of a run.
     out
         Ends in ``.onnx``; the card has ``.md`` instead.
+    int8
+        Whether the network is quantised, calibrated on the run's training clips.
 
     Raises
     ------
     InputError
-        Where the classifier cannot be exported, or the file has another ending.
+        Where the classifier cannot be exported, the file has another ending, or the clips for int8
+        are not here.
     """
     if out.suffix != SUFFIX or not isinstance(tagger, Tagger):
         raise InputError(f"{out}: export writes a run into a file that ends in {SUFFIX}")
-    classifier = Classifier(tagger).eval()
+    classifier, told = Classifier(tagger).eval(), tagger.told
+    clips = training_clips(tagger.record, tagger.clip_format) if int8 else []
     with replacing(out) as partial:
-        write_graph(classifier, partial, n_samples=tagger.told.n_samples)
-        add_metadata(partial, tagger.told)
-    write_text(out.with_suffix(".md"), card(tagger.told, name=out.name))
+        write_graph(classifier, partial, n_samples=told.n_samples)
+        if int8:
+            quantise(partial, clips)
+            told = told.model_copy(update={"precision": "int8", "in_float32": IN_FLOAT32})
+        add_metadata(partial, told)
+    write_text(out.with_suffix(".md"), card(told, name=out.name))
 
 
 class Classifier(nn.Module):
@@ -71,7 +79,12 @@ def write_graph(classifier: Classifier, path: Path, *, n_samples: int) -> None:
     with warnings.catch_warnings(), torch.inference_mode(), shuffles, pools:
         warnings.simplefilter("ignore")
         waveforms = (torch.zeros(2, n_samples),)
-        torch.onnx.export(classifier, waveforms, path, **named, opset_version=OPSET, dynamo=False)
+        named |= {"opset_version": OPSET, "dynamo": False}
+        try:
+            torch.onnx.export(classifier, waveforms, path, **named)
+        except RuntimeError as error:  # an operation of a trunk of one's own
+            fault = f"{classifier.told.head}: its network cannot be exported ({error})"
+            raise InputError(f"{fault}: use another trunk") from None
 
 
 def shuffled(x: Tensor, groups: int) -> Tensor:
@@ -97,4 +110,6 @@ def card(told: Told, *, name: str) -> str:
     """Return the model card, made from what the classifier tells of itself."""
     facts = told.model_dump(mode="json") | {"file": name, "warning": told.warning or ""}
     template = Template(Path(__file__).with_name("model_card.md").read_text(encoding="utf-8"))
-    return template.substitute(facts | {"labels": ", ".join(told.labels)})
+    return template.substitute(
+        facts | {key: ", ".join(facts[key]) for key in ("labels", "in_float32")}
+    )
