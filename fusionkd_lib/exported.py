@@ -63,7 +63,7 @@ class Exported:
     told
         Its metadata.
     session
-        ONNX Runtime's, on one thread.
+        ONNX Runtime's.
     """
 
     told: Told
@@ -77,8 +77,7 @@ class Exported:
 def require_tools(*names: str) -> None:
     """Say in one sentence how to install packages that are missing."""
     if missing := [name for name in names if find_spec(name) is None]:
-        fault = f"ONNX files need {' and '.join(missing)}"
-        raise InputError(f"{fault}: pip install 'fusionkd[export]', or the same packages")
+        raise InputError(f"ONNX files need {' and '.join(missing)}: pip install 'fusionkd[export]'")
 
 
 def open_exported(path: str | Path) -> Exported:
@@ -94,16 +93,14 @@ def open_exported(path: str | Path) -> Exported:
 
     remedy = "export it again, or name a file of fusionkd export"
     content = read_bytes(path, remedy=remedy, most=MOST_BYTES)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 1, 4
+    onnxruntime.set_default_logger_severity(4)  # a fault is told here
     try:
-        session = onnxruntime.InferenceSession(content, options, ["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
         found = session.get_modelmeta().custom_metadata_map
         told = Told(**{key: parse_json(text.encode()) for key, text in found.items()})
     except Exception as error:  # of ONNX Runtime's, a dozen; of metadata, what parsing raises
         fault = f"is damaged, or no file of this version's fusionkd export ({type(error).__name__})"
         raise InputError(f"{path}: {fault}: {remedy}") from None
-    shape = session.get_outputs()[0].shape
-    if not len(told.labels) == len(told.thresholds) == shape[-1]:
+    if not len(told.labels) == len(told.thresholds) == session.get_outputs()[0].shape[-1]:
         raise InputError(f"{path}: its labels, thresholds and scores differ in number: {remedy}")
     return Exported(told, session)

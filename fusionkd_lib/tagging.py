@@ -209,8 +209,7 @@ def _score_windows(
         starts += [start / rate for start, _ in batch]
         end = (batch[-1][0] + len(batch[-1][1])) / rate
         scores.append(tagger.scores([window for _, window in batch]))
-        sizes = (np.abs(window) for _, window in batch)
-        levels += [(size.max(), np.mean(size >= FULL_SCALE)) for size in sizes]
+        levels += [(np.abs(x).max(), np.mean(np.abs(x) >= FULL_SCALE)) for _, x in batch]
     return starts, end, np.concatenate(scores), np.array(levels)
 
 

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from fusionkd_lib import representations
 from fusionkd_lib.errors import InputError
 from fusionkd_lib.features import ClipFormat
-from fusionkd_lib.representations import Stft
+from fusionkd_lib.representations import LogMel, Stft
 
 
 class FrontEnd(nn.Module):
@@ -52,15 +52,26 @@ class FrontEnd(nn.Module):
 
     def forward(self, waveforms: Tensor) -> dict[str, Tensor]:
         """(B, N) -> (B, 1, F, T) by name."""
-        if self.clip_format.pad == "waveform":
-            waveforms = at_least(waveforms, self.clip_format.n_samples)
+        for mel in filter(lambda module: isinstance(module, LogMel), self.representations.values()):
+            mel.weights = from_places(mel.weights.numpy())
+        form = self.clip_format
+        if form.pad == "waveform":
+            waveforms = lengthened(waveforms, form.n_samples - waveforms.shape[-1])
         spectrograms = representations.compute(self.representations, waveforms)
-        return {name: at_least(x, self.clip_format.n_frames) for name, x in spectrograms.items()}
+        missing = form.n_frames - 1 - waveforms.shape[-1] // form.hop_length
+        return {name: lengthened(x, missing) for name, x in spectrograms.items()}
 
 
-def at_least(x: Tensor, length: int) -> Tensor:
-    """Pad the last axis with zeros where it is shorter, whatever length it will have."""
-    return F.pad(x, (0, torch.as_tensor(length - x.shape[-1]).clamp(min=0)))
+def from_places(weights: np.ndarray) -> Tensor:
+    """Return weights, mostly zeros, made from those that are not: a file then holds these alone."""
+    places = torch.from_numpy(np.flatnonzero(weights))
+    values = torch.from_numpy(weights[weights != 0])
+    return torch.zeros(weights.size).scatter(0, places, values).view(*weights.shape)
+
+
+def lengthened(x: Tensor, missing: int) -> Tensor:
+    """Put zeros at the end of the last axis, unless less than none are missing."""
+    return F.pad(x, (0, torch.as_tensor(missing).clamp(min=0)))
 
 
 class TwoStageStft:

@@ -46,7 +46,7 @@ def export(tagger: Tagger, out: Path, *, int8: bool = False) -> None:
     if out.suffix != SUFFIX or not isinstance(tagger, Tagger):
         raise InputError(f"{out}: export writes a run into a file that ends in {SUFFIX}")
     classifier, told = Classifier(tagger).eval(), tagger.told
-    clips = training_clips(tagger.record, tagger.clip_format) if int8 else []
+    clips = training_clips(tagger) if int8 else []
     with replacing(out) as partial:
         write_graph(classifier, partial, n_samples=told.n_samples)
         if int8:
@@ -73,15 +73,14 @@ class Classifier(nn.Module):
 def write_graph(classifier: Classifier, path: Path, *, n_samples: int) -> None:
     """Write the classifier's graph, for any number of waveforms of any length."""
     sizes = {"waveform": {0: "batch", 1: "samples"}, "scores": {0: "batch"}}
-    named = {"input_names": ["waveform"], "output_names": ["scores"], "dynamic_axes": sizes}
+    named = {"input_names": ["waveform"], "output_names": ["scores"], "opset_version": OPSET}
     shuffles = patch("torchvision.models.shufflenetv2.channel_shuffle", shuffled)
     pools = patch("torch.nn.functional.adaptive_avg_pool2d", pooled)
     with warnings.catch_warnings(), torch.inference_mode(), shuffles, pools:
         warnings.simplefilter("ignore")
-        waveforms = (torch.zeros(2, n_samples),)
-        named |= {"opset_version": OPSET, "dynamo": False}
+        given = classifier, (torch.zeros(2, n_samples),), path
         try:
-            torch.onnx.export(classifier, waveforms, path, **named)
+            torch.onnx.export(*given, **named, dynamic_axes=sizes, dynamo=False)
         except RuntimeError as error:  # an operation of a trunk of one's own
             fault = f"{classifier.told.head}: its network cannot be exported ({error})"
             raise InputError(f"{fault}: use another trunk") from None
@@ -100,8 +99,11 @@ def pooled(x: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def add_metadata(path: Path, told: Told) -> None:
-    """Write each fact as a JSON document into a file's metadata."""
+    """Write each fact as a JSON document into a file's metadata, and drop what nothing uses."""
     model, facts = onnx.load(path), told.model_dump(mode="json")
+    used = {name for node in model.graph.node for name in node.input}
+    for unused in [x for x in model.graph.initializer if x.name not in used]:
+        model.graph.initializer.remove(unused)  # of which ONNX Runtime would complain
     onnx.helper.set_model_props(model, {key: json.dumps(value) for key, value in facts.items()})
     onnx.save(model, path)
 

@@ -6,6 +6,7 @@ precision, since its powers span ten decades, and so does the colour stem, whose
 little and carry the whole range of levels.
 """
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,11 +17,11 @@ from onnxruntime.quantization import QuantType, quantize_static
 
 from fusionkd_lib.errors import InputError
 from fusionkd_lib.experiment import data_fingerprint, prepare
-from fusionkd_lib.features import ClipFormat
-from fusionkd_lib.records import Record
+from fusionkd_lib.tagging import Tagger
 
 N_CLIPS = 128
-IN_FLOAT32 = ("front end", "colour stem", "scores")
+QUANTISED = re.compile("/network/(?!.*(/stem|BatchNorm))")  # names of nodes
+IN_FLOAT32 = ("front end", "colour stem", "BatchNorm of the head", "scores")
 
 
 def quantise(path: Path, waveforms: Iterable[np.ndarray]) -> None:
@@ -33,27 +34,27 @@ def quantise(path: Path, waveforms: Iterable[np.ndarray]) -> None:
     waveforms
         Clips (N,) that show the range of every activation.
     """
-    names = [node.name for node in onnx.load(path).graph.node]
-    kept = [name for name in names if not name.startswith("/network/") or "/stem" in name]
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, {"onnx.infer": "onnxruntime.quant"})  # nothing to prepare
+    kept = [node.name for node in model.graph.node if not QUANTISED.match(node.name)]
     inputs = ({"waveform": waveform[None]} for waveform in waveforms)
     reader = SimpleNamespace(get_next=lambda: next(inputs, None))
     kinds = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8}
-    quantize_static(path, path, reader, **kinds, per_channel=True, nodes_to_exclude=kept)
+    kinds |= {"per_channel": True, "extra_options": {"QuantizeBias": False}}
+    quantize_static(model, path, reader, **kinds, nodes_to_exclude=kept)
 
 
-def training_clips(run: Record, clip_format: ClipFormat) -> list[np.ndarray]:
-    """Return waveforms (N,) of training clips, evenly spaced over all of them.
+def training_clips(tagger: Tagger) -> list[np.ndarray]:
+    """Return waveforms (N,) of training clips, drawn at random.
 
     Raises
     ------
     InputError
         Where the clips are not here, or not those that the run was trained on.
     """
-    prepared = prepare(run.params)
-    if data_fingerprint(prepared.clips) != run.provenance.data:
+    prepared, told = prepare(tagger.record.params), tagger.told
+    if data_fingerprint(prepared.clips) != tagger.record.provenance.data:
         fault = "int8 is calibrated on the training clips, and these are others than the run's"
-        raise InputError(f"{run.name}: {fault}: fetch those, or leave out --int8")
-    rows = prepared.split.train
-    rows = rows[np.linspace(0, len(rows) - 1, min(N_CLIPS, len(rows))).astype(int)]
-    read = (prepared.clips.read(int(row), clip_format.sample_rate) for row in rows)
-    return [waveform[: clip_format.n_samples] for waveform in read]
+        raise InputError(f"{told.run}: {fault}: fetch those, or leave out --int8")
+    rows = np.random.default_rng(0).permutation(prepared.split.train)[:N_CLIPS]
+    return [prepared.clips.read(int(row), told.sample_rate)[: told.n_samples] for row in rows]
