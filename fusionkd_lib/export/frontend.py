@@ -9,7 +9,6 @@ Waveforms are (B, N), frames (B, T, ...), powers (B, F, T).
 """
 
 import copy
-import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -44,7 +43,7 @@ class FrontEnd(nn.Module):
 
     def __init__(self, modules: Mapping[str, nn.Module], clip_format: ClipFormat) -> None:
         super().__init__()
-        self.clip_format, self.representations = clip_format, nn.ModuleDict(copy.deepcopy(modules))
+        self.form, self.representations = clip_format, nn.ModuleDict(copy.deepcopy(modules))
         for name, representation in self.representations.items():
             if not isinstance(representation, Stft):
                 raise InputError(f"{name}: cannot be exported: use a branch that sums an STFT")
@@ -54,11 +53,10 @@ class FrontEnd(nn.Module):
         """(B, N) -> (B, 1, F, T) by name."""
         for mel in filter(lambda module: isinstance(module, LogMel), self.representations.values()):
             mel.weights = from_places(mel.weights.numpy())
-        form = self.clip_format
-        if form.pad == "waveform":
-            waveforms = lengthened(waveforms, form.n_samples - waveforms.shape[-1])
+        if self.form.pad == "waveform":
+            waveforms = lengthened(waveforms, self.form.n_samples - waveforms.shape[-1])
         spectrograms = representations.compute(self.representations, waveforms)
-        missing = form.n_frames - 1 - waveforms.shape[-1] // form.hop_length
+        missing = self.form.n_frames - 1 - waveforms.shape[-1] // self.form.hop_length
         return {name: lengthened(x, missing) for name, x in spectrograms.items()}
 
 
@@ -70,7 +68,7 @@ def from_places(weights: np.ndarray) -> Tensor:
 
 
 def lengthened(x: Tensor, missing: int) -> Tensor:
-    """Put zeros at the end of the last axis, unless less than none are missing."""
+    """Put zeros at the end of the last axis where some are missing, whatever its length will be."""
     return F.pad(x, (0, torch.as_tensor(missing).clamp(min=0)))
 
 
@@ -91,7 +89,7 @@ class TwoStageStft:
     def __init__(self, stft: Stft) -> None:
         self.n_fft, self.hop_length = stft.n_fft, stft.hop_length
         # The factors are as near to each other as can be.
-        a = next(n for n in range(math.isqrt(self.n_fft), 0, -1) if self.n_fft % n == 0)
+        a = next(n for n in range(int(self.n_fft**0.5), 0, -1) if self.n_fft % n == 0)
         b = self.n_fft // a
         k1, n2 = np.arange(a // 2 + 1), np.arange(b)
         self.first = torch.cat(fourier(k1, np.arange(a), a))
@@ -115,7 +113,7 @@ class TwoStageStft:
     def frames(self, waveforms: Tensor) -> Tensor:
         """(B, N) -> (B, T, a, b): frame t is centred on sample t * hop_length."""
         n_frames = 1 + waveforms.shape[-1] // self.hop_length
-        half, step = self.n_fft // 2, math.gcd(self.n_fft, self.hop_length)
+        half, step = self.n_fft // 2, int(np.gcd(self.n_fft, self.hop_length))
         n_samples = (n_frames - 1) * self.hop_length + self.n_fft
         blocks = F.pad(waveforms, (half, half))[:, :n_samples].unflatten(1, (-1, step))
         first = torch.arange(n_frames) * (self.hop_length // step)

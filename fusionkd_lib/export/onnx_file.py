@@ -14,6 +14,7 @@ from unittest.mock import patch
 
 import onnx
 import torch
+from onnxruntime.quantization.onnx_model import ONNXModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -81,9 +82,8 @@ def write_graph(classifier: Classifier, path: Path, *, n_samples: int) -> None:
         given = classifier, (torch.zeros(2, n_samples),), path
         try:
             torch.onnx.export(*given, **named, dynamic_axes=sizes, dynamo=False)
-        except RuntimeError as error:  # an operation of a trunk of one's own
-            fault = f"{classifier.told.head}: its network cannot be exported ({error})"
-            raise InputError(f"{fault}: use another trunk") from None
+        except torch.onnx.OnnxExporterError as error:  # an operation of a trunk of one's own
+            raise InputError(f"this trunk cannot be exported ({error}): use another") from None
 
 
 def shuffled(x: Tensor, groups: int) -> Tensor:
@@ -101,9 +101,7 @@ def pooled(x: Tensor, size: Sequence[int]) -> Tensor:
 def add_metadata(path: Path, told: Told) -> None:
     """Write each fact as a JSON document into a file's metadata, and drop what nothing uses."""
     model, facts = onnx.load(path), told.model_dump(mode="json")
-    used = {name for node in model.graph.node for name in node.input}
-    for unused in [x for x in model.graph.initializer if x.name not in used]:
-        model.graph.initializer.remove(unused)  # of which ONNX Runtime would complain
+    ONNXModel(model).clean_initializers()  # ONNX Runtime would complain of each
     onnx.helper.set_model_props(model, {key: json.dumps(value) for key, value in facts.items()})
     onnx.save(model, path)
 

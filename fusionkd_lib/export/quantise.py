@@ -19,8 +19,8 @@ from fusionkd_lib.errors import InputError
 from fusionkd_lib.experiment import data_fingerprint, prepare
 from fusionkd_lib.tagging import Tagger
 
-N_CLIPS = 128
-QUANTISED = re.compile("/network/(?!.*(/stem|BatchNorm))")  # names of nodes
+# For the ranges, and the names of nodes.
+N_CLIPS, QUANTISED = 128, re.compile("/network/(?!.*(/stem|BatchNorm))")
 IN_FLOAT32 = ("front end", "colour stem", "BatchNorm of the head", "scores")
 
 
