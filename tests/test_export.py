@@ -22,7 +22,13 @@ from fusionkd_lib import features, representations
 from fusionkd_lib.catalogue import TRUNKS
 from fusionkd_lib.cli import main
 from fusionkd_lib.datasets import urban_synth
-from fusionkd_lib.experiment import build_branch, build_fusion, representations_of
+from fusionkd_lib.experiment import (
+    build_branch,
+    build_fusion,
+    clips_of,
+    data_fingerprint,
+    representations_of,
+)
 from fusionkd_lib.export.frontend import FrontEnd
 from fusionkd_lib.export.onnx_file import export
 from fusionkd_lib.export.quantise import quantise
@@ -225,14 +231,12 @@ def test_int8_keeps_the_scores_and_is_a_third_of_the_size(tmp_path):
 # A run, its file and its card
 
 
-def finished(root: Path, **changes) -> str:
+def finished(root: Path, *, data: str = "0123456789abcdef", **changes) -> str:
     """Write a finished branch run, whose network `settled` made, and return its folder."""
     params = make_params(SMALL | {"representations": ["logmel"]} | changes)
     scores = np.eye(len(CLASSES))[:, ::-1] * 0.5 + 0.1
-    tagger = tagger_of("logmel")
-    told = {"data_status": "real", "dataset": "UrbanSound8K"} if changes else {}
-    state = {"logmel": tagger.network.state_dict()}
-    run = write_run(root, params, {"logmel": scores}, branch="logmel", weights=state, **told)
+    state = {"logmel": tagger_of("logmel").network.state_dict()}
+    run = write_run(root, params, {"logmel": scores}, branch="logmel", weights=state, data=data)
     return str(run.folder)
 
 
@@ -267,6 +271,22 @@ def test_a_file_tags_as_its_run_does_and_tells_where_it_comes_from(tmp_path):
     assert (told.digest, told.commit) == (record.digest, record.provenance.commit)
     assert told.thresholds == tuple(record.metrics["logmel"]["thresholds"])
     assert (told.labels, told.licence) == (CLASSES, "MIT")
+
+
+def test_int8_is_calibrated_on_the_training_clips_of_the_run(tmp_path):
+    few = {"clips_per_class": 3, "n_folds": 3}
+    data = data_fingerprint(clips_of(make_params(SMALL | few | {"representations": ["logmel"]})))
+    run, out = finished(tmp_path / "runs", data=data, **few), tmp_path / "a.onnx"
+    assert command("export", run, "--int8", "--out", out)[0] == 0
+    told = open_exported(out).told
+    assert told.precision == "int8"
+    for layers in ("front end", "colour stem"):
+        assert layers in told.in_float32
+        assert layers in out.with_suffix(".md").read_text()
+    other = finished(tmp_path / "others", **few)
+    sentence = refused("export", other, "--int8", "--out", tmp_path / "b.onnx")
+    check(sentence, "others than the run's", "leave out --int8")
+    assert not (tmp_path / "b.onnx").exists()
 
 
 def test_the_metadata_are_json_that_anyone_reads(logmel):
