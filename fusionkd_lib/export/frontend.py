@@ -52,7 +52,7 @@ class FrontEnd(nn.Module):
     def forward(self, waveforms: Tensor) -> dict[str, Tensor]:
         """(B, N) -> (B, 1, F, T) by name."""
         for mel in filter(lambda module: isinstance(module, LogMel), self.representations.values()):
-            mel.weights = from_places(mel.weights.numpy())
+            mel.weights = from_places(mel.weights.numpy(), 0 * waveforms.shape[0])
         if self.form.pad == "waveform":
             waveforms = lengthened(waveforms, self.form.n_samples - waveforms.shape[-1])
         spectrograms = representations.compute(self.representations, waveforms)
@@ -60,11 +60,15 @@ class FrontEnd(nn.Module):
         return {name: lengthened(x, missing) for name, x in spectrograms.items()}
 
 
-def from_places(weights: np.ndarray) -> Tensor:
-    """Return weights, mostly zeros, made from those that are not: a file then holds these alone."""
+def from_places(weights: np.ndarray, none: int) -> Tensor:
+    """Return weights, mostly zeros, made from those that are not: a file then holds these alone.
+
+    The size depends on `none`, which is 0 whatever the input: of constants alone, the exporter
+    would compute the weights and store them.
+    """
     places = torch.from_numpy(np.flatnonzero(weights))
     values = torch.from_numpy(weights[weights != 0])
-    return torch.zeros(weights.size).scatter(0, places, values).view(*weights.shape)
+    return torch.zeros(weights.size + none).scatter(0, places, values).view(*weights.shape)
 
 
 def lengthened(x: Tensor, missing: int) -> Tensor:
