@@ -35,7 +35,6 @@ def quantise(path: Path, waveforms: Iterable[np.ndarray]) -> None:
         Clips (N,) that show the range of every activation.
     """
     model = onnx.load(path)
-    onnx.helper.set_model_props(model, {"onnx.infer": "onnxruntime.quant"})  # nothing to prepare
     kept = [node.name for node in model.graph.node if not QUANTISED.match(node.name)]
     inputs = ({"waveform": waveform[None]} for waveform in waveforms)
     reader = SimpleNamespace(get_next=lambda: next(inputs, None))
