@@ -74,8 +74,13 @@ def load_mono(path: str | Path, *, sample_rate: int) -> np.ndarray:
     return np.concatenate(list(stream_mono(path, sample_rate=sample_rate)))
 
 
-def stream_mono(path: str | Path, *, sample_rate: int) -> Iterator[np.ndarray]:
+def stream_mono(path: str | Path, *, sample_rate: int, quiet: bool = False) -> Iterator[np.ndarray]:
     """Read a sound file of any length block by block; otherwise as `load_mono`.
+
+    Parameters
+    ----------
+    quiet
+        Whether a silent file may pass.
 
     Yields
     ------
@@ -99,7 +104,7 @@ def stream_mono(path: str | Path, *, sample_rate: int) -> Iterator[np.ndarray]:
             yield resampled
         if not n_read or n_read + PADDING_FRAMES < sound.frames:
             raise _truncated(path, f"{n_read:,} of {sound.frames:,} samples can be read")
-        if silent:
+        if silent and not quiet:
             raise InputError(f"{path}: is silent, all zeros: record it anew or leave it out")
         rest = resampler.resample_chunk(np.empty(0, dtype=np.float32), last=True)
         if not n_yielded + len(rest):

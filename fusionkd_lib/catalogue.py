@@ -164,3 +164,13 @@ def label(head: str) -> str:
         return REPRESENTATIONS[head].label
     kind, _, name = head.partition("_")
     return f"SVM, {label(name)}" if name else LABELS[kind]
+
+
+def licence(dataset: str) -> str:
+    """Return the licence of a dataset, as its loader's module tells it.
+
+    >>> licence("urbansound8k")
+    'CC BY-NC 3.0'
+    """
+    module = import_module(DATASETS[dataset].loader.partition(":")[0])
+    return getattr(module, "LICENCE", "unknown")

@@ -1,4 +1,4 @@
-"""The command line: ``fusionkd run | table | trace | tag | score | data``.
+"""The command line: ``fusionkd run | table | trace | tag | export | score | data``.
 
 Exit status: 0 done, 1 something handed in cannot be used (one sentence, no traceback), 2 usage,
 130 stopped by Ctrl-C.
@@ -188,10 +188,12 @@ def trace(title: str, classifier: str, runs: Path | None) -> int:
 @click.option("--head", help="A branch of the run, or fused; by default the run's own.")
 @click.option("--windows", is_flag=True, help="Print the scores of each window too.")
 def tag(run: str, audio: tuple[Path, ...], head: str | None, windows: bool) -> int:
-    """Tag AUDIO files with a trained RUN, a folder or a name: one JSON object per line."""
+    """Tag AUDIO files with a trained RUN, a folder, a name or an exported file."""
     from fusionkd_lib.tagging import load_tagger, tag_file
 
     tagger, status = load_tagger(run, head), 0
+    if tagger.told.warning:
+        click.echo(f"Note: {seen(tagger.told.warning)}", err=True)
     for path in audio:
         try:
             # In ASCII, since the name of a file may hold what a terminal obeys.
@@ -200,6 +202,22 @@ def tag(run: str, audio: tuple[Path, ...], head: str | None, windows: bool) -> i
             click.echo(f"Error: {error}", err=True)
             status = 1
     return status
+
+
+@main.command("export")
+@click.argument("run")
+@click.option("--head", help="A branch of the run, or fused; by default the run's own.")
+@click.option("--out", required=True, type=PATH, help="The file to write, FILE.onnx.")
+@click.option("--int8", is_flag=True, help="Quantise, calibrated on the training clips.")
+def export_run(run: str, head: str | None, out: Path, int8: bool) -> None:
+    """Write a trained RUN into one ONNX file, waveform to scores, with a model card beside it."""
+    from fusionkd_lib.exported import require_tools
+    from fusionkd_lib.tagging import load_tagger
+
+    require_tools("onnx", "onnxruntime")
+    from fusionkd_lib.export.onnx_file import export
+
+    export(load_tagger(run, head), out, int8=int8)
 
 
 @main.group()

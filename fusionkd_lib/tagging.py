@@ -19,9 +19,10 @@ import torch
 from torch import nn
 
 from fusionkd_lib.audio import stream_mono
-from fusionkd_lib.catalogue import FUSED
+from fusionkd_lib.catalogue import FUSED, licence
 from fusionkd_lib.errors import InputError, choose, nearest
 from fusionkd_lib.experiment import clip_format, load_branch, load_fusion, representations_of
+from fusionkd_lib.exported import SUFFIX, Exported, Told, open_exported
 from fusionkd_lib.features import ClipFormat, compute
 from fusionkd_lib.records import COMPLETE, Record
 from fusionkd_lib.runs import Run, runs_root
@@ -32,6 +33,9 @@ WINDOWS_AT_ONCE = 16
 # Where a run had no validation clips to choose thresholds on.
 DEFAULT_THRESHOLD = 0.5
 DECIMALS = 6
+# Of full scale, 1: what counts as reaching it, the share of samples that do so in a recording that
+# was clipped, and what the noise of any microphone passes.
+FULL_SCALE, CLIPPED, SILENCE = 0.999, 1e-3, 1e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,28 +44,23 @@ class Tagger:
 
     Parameters
     ----------
-    record, head
-        Of the finished run; the branch, or ``"fused"``.
+    told
+        What it tells of itself: the run, the head, K labels and thresholds, its window.
     clip_format
         What a window is brought to.
     network
         In evaluation mode; it takes spectrograms in dB.
     representations
         Waveforms (B, N) -> (B, 1, F, T) by name.
-    classes, thresholds
-        K names, and (K,) the scores from which on each is a tag.
-    multi_label
-        Whether a recording may carry several tags.
+    record
+        Of the finished run.
     """
 
-    record: Record
-    head: str
+    told: Told
     clip_format: ClipFormat
     network: nn.Module
     representations: dict[str, nn.Module]
-    classes: tuple[str, ...]
-    thresholds: np.ndarray
-    multi_label: bool
+    record: Record
 
     def scores(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
         """Return the scores (B, K) in [0, 1] of B waveforms (N,), each one window at most.
@@ -72,16 +71,19 @@ class Tagger:
         inputs = {name: torch.from_numpy(x[:, None]) for name, x in spectrograms.items()}
         with torch.inference_mode():
             logits = self.network(inputs).logits  # (B, K)
-        return probabilities(logits.numpy(), multi_label=self.multi_label)
+        return probabilities(logits.numpy(), multi_label=self.told.multi_label)
 
 
-def load_tagger(run_folder: str | Path, head: str | None = None) -> Tagger:
-    """Load a classifier of a finished run.
+Classifier = Tagger | Exported
+
+
+def load_tagger(run_folder: str | Path, head: str | None = None) -> Classifier:
+    """Load a classifier of a finished run, or of a file that was exported from one.
 
     Parameters
     ----------
     run_folder
-        The run's folder, or its name.
+        The run's folder, or its name, or a file that ends in ``.onnx``.
     head
         A branch of the run, or ``"fused"``; else the branch of a branch run, and the fused
         classifier of a fusion run.
@@ -92,23 +94,29 @@ def load_tagger(run_folder: str | Path, head: str | None = None) -> Tagger:
         If there is no such run or head, the run is not finished, or its weights are damaged or
         another network's.
     """
+    if str(run_folder).endswith(SUFFIX):
+        exported = open_exported(run_folder)
+        choose("head", head or exported.told.head, [exported.told.head])
+        return exported
     run = _find_run(run_folder).record
     heads = list(run.scores)  # the fused classifier, where there is one, comes last
     head = choose("head", head or heads[-1], heads)
     named = run.params.representations if head == FUSED else (head,)
     params = run.params.replace(representations=named, branch=None)
     network = load_fusion(run) if head == FUSED else load_branch(run, head)
-    told, thresholds = run.provenance, run.metrics[head].get("thresholds")
-    return Tagger(
-        record=run,
-        head=head,
-        clip_format=clip_format(params),
-        network=network.eval(),
-        representations=representations_of(params),
-        classes=told.classes,
-        thresholds=np.array(thresholds or [DEFAULT_THRESHOLD] * len(told.classes)),
-        multi_label=told.metric == "micro_auprc",
-    )
+    given = clip_format(params), network.eval(), representations_of(params), run
+    return Tagger(_told(run, head), *given)
+
+
+def _told(run: Record, head: str) -> Told:
+    """Return what a classifier of a run tells of itself."""
+    origin, params, labels = run.provenance, run.params, run.provenance.classes
+    facts = origin.model_dump(include={"commit", "dataset", "data_status", "data_note", "metric"})
+    facts |= {"run": run.name, "digest": run.digest, "head": head, "score": run.score(head)}
+    facts |= {"multi_label": origin.metric == "micro_auprc", "licence": licence(params.dataset)}
+    facts |= {"sample_rate": params.sample_rate, "window_seconds": params.duration}
+    thresholds = run.metrics[head].get("thresholds") or [DEFAULT_THRESHOLD] * len(labels)
+    return Told(**facts, labels=labels, thresholds=thresholds)
 
 
 def _find_run(folder_or_name: str | Path) -> Run:
@@ -141,7 +149,9 @@ def cut_windows(blocks: Iterable[np.ndarray], n_samples: int) -> Iterator[tuple[
         yield start + len(held) - n_samples, np.concatenate([window, held])[-n_samples:]
 
 
-def tag_file(tagger: Tagger, path: str | Path, *, windows: bool = False) -> dict[str, Any]:
+def tag_file(
+    tagger: Tagger | Exported, path: str | Path, *, windows: bool = False
+) -> dict[str, Any]:
     """Tag a recording of any length, rate and format that can be read.
 
     Parameters
@@ -167,49 +177,61 @@ def tag_file(tagger: Tagger, path: str | Path, *, windows: bool = False) -> dict
     InputError
         As `load_mono`.
     """
-    starts, end, by_window = _score_windows(tagger, path)
-    scores = by_window.max(axis=0) if tagger.multi_label else by_window.mean(axis=0)  # (K,)
+    told = tagger.told
+    starts, end, by_window, levels = _score_windows(tagger, path)
+    scores = by_window.max(axis=0) if told.multi_label else by_window.mean(axis=0)  # (K,)
     result = {
         "file": str(path),
         "duration_seconds": round(end, 3),
-        "run": tagger.record.name,
-        "head": tagger.head,
-        "data_status": tagger.record.provenance.data_status,
-        "scores": _by_class(tagger, scores),
-        "tags": _tags(tagger, scores),
+        **{key: getattr(told, key) for key in ("run", "head", "data_status")},
+        "scores": _by_class(told, scores),
+        "tags": _tags(told, scores),
     }
-    if end < tagger.clip_format.duration:
-        length = f"{end:.3g} s are less than a window of {tagger.clip_format.duration:g} s"
-        result["warning"] = f"{length}: the rest was padded"
+    if doubts := _doubts(end, levels, window=told.window_seconds):
+        result["warning"] = "; ".join(doubts)
     if windows:
         result["windows"] = [
-            {"start_seconds": round(start, 3), "scores": _by_class(tagger, row)}
+            {"start_seconds": round(start, 3), "scores": _by_class(told, row)}
             for start, row in zip(starts, by_window, strict=True)
         ]
     return result
 
 
-def _score_windows(tagger: Tagger, path: str | Path) -> tuple[list[float], float, np.ndarray]:
+def _score_windows(
+    tagger: Tagger | Exported, path: str | Path
+) -> tuple[list[float], float, np.ndarray]:
     """Return where the windows start and the last one ends, in seconds, and scores (n, K)."""
-    rate, n_samples = tagger.clip_format.sample_rate, tagger.clip_format.n_samples
-    windows = cut_windows(stream_mono(path, sample_rate=rate), n_samples)
-    starts, end, scores = [], 0, []
+    rate, n_samples = tagger.told.sample_rate, tagger.told.n_samples
+    windows = cut_windows(stream_mono(path, sample_rate=rate, quiet=True), n_samples)
+    starts, end, scores, levels = [], 0, [], []
     # A batch at a time, so that memory does not grow with the recording.
     while batch := list(islice(windows, WINDOWS_AT_ONCE)):
         starts += [start / rate for start, _ in batch]
         end = (batch[-1][0] + len(batch[-1][1])) / rate
         scores.append(tagger.scores([window for _, window in batch]))
-    return starts, end, np.concatenate(scores)
+        levels += [(np.abs(x).max(), np.mean(np.abs(x) >= FULL_SCALE)) for _, x in batch]
+    return starts, end, np.concatenate(scores), np.array(levels)
 
 
-def _tags(tagger: Tagger, scores: np.ndarray) -> list[str]:
+def _doubts(end: float, levels: np.ndarray, *, window: float) -> list[str]:
+    """Return what makes the scores of a recording doubtful."""
+    loudest, clipped = levels[:, 0].max(), levels[:, 1].mean()
+    found = {
+        f"{end:.3g} s are less than a window of {window:g} s: the rest was padded": end < window,
+        f"silent: no sample reaches {SILENCE:g} of full scale": loudest < SILENCE,
+        f"{clipped:.1%} of the samples are at full scale: clipped": clipped > CLIPPED,
+    }
+    return [doubt for doubt, is_so in found.items() if is_so]
+
+
+def _tags(told: Told, scores: np.ndarray) -> list[str]:
     order = np.argsort(-scores, kind="stable")
-    if not tagger.multi_label:
+    if not told.multi_label:
         # Exactly one class is right: a threshold could only contradict the accuracy of the tables.
-        return [tagger.classes[order[0]]]
-    return [tagger.classes[k] for k in order if scores[k] >= tagger.thresholds[k]]
+        return [told.labels[order[0]]]
+    return [told.labels[k] for k in order if scores[k] >= told.thresholds[k]]
 
 
-def _by_class(tagger: Tagger, scores: np.ndarray) -> dict[str, float]:
+def _by_class(told: Told, scores: np.ndarray) -> dict[str, float]:
     rounded = [round(float(score), DECIMALS) for score in scores]
-    return dict(zip(tagger.classes, rounded, strict=True))
+    return dict(zip(told.labels, rounded, strict=True))

@@ -119,10 +119,10 @@ def test_the_lock_holds_all_that_its_packages_need(groups, locked):
 @pytest.mark.parametrize(
     ("folder", "allowed"),
     [
-        ("fusionkd_lib", ("run", "book")),
+        ("fusionkd_lib", ("run", "book", "export")),
         ("book", ("run", "book")),
         ("bench", ("run", "book", "dev")),
-        ("tests", ("run", "book", "dev")),
+        ("tests", ("run", "book", "dev", "export")),
     ],
 )
 def test_what_a_folder_imports_comes_with_its_groups(groups, folder, allowed):

@@ -1,6 +1,7 @@
 """Tagging: a test clip gets the score of its run, and a long recording those of its windows."""
 
 import json
+import os
 import re
 import shutil
 from dataclasses import replace
@@ -109,7 +110,7 @@ def test_a_test_clip_gets_the_scores_that_its_run_has(tmp_path, settings, head):
 def test_a_branch_run_is_its_branch(tmp_path):
     parent = next(iter(trained(SINGLE).provenance.parents))
     tagger = load_tagger(parent)  # by its name
-    assert (tagger.record.name, tagger.head) == (parent, "logmel")
+    assert (tagger.told.run, tagger.told.head) == (parent, "logmel")
     assert list(tagger.representations) == ["logmel"]
     assert (tagger.clip_format.sample_rate, tagger.clip_format.n_samples) == (RATE, WINDOW)
     assert not tagger.network.training
@@ -181,6 +182,32 @@ def test_a_short_recording_is_padded(tmp_path):
     assert len(result["windows"]) == 1
 
 
+@pytest.mark.parametrize(
+    ("waveform", "said"),
+    [
+        (noise(1.0), None),
+        (np.zeros(RATE), "silent"),
+        (1e-5 * noise(1.0), "silent"),
+        (np.clip(4 * noise(1.0), -1, 1), "at full scale: clipped"),
+        (np.zeros(100), "less than a window of 0.5 s: the rest was padded; silent"),
+    ],
+    ids=["sound", "zeros", "noise of a converter", "too loud", "short and silent"],
+)
+def test_what_makes_scores_doubtful_is_told(tmp_path, waveform, said):
+    soundfile.write(tmp_path / "a.wav", waveform, RATE, subtype="FLOAT")
+    found = tag_file(load_tagger(trained(SINGLE).folder, "logmel"), tmp_path / "a.wav")
+    assert said in found["warning"] if said else "warning" not in found
+
+
+def test_a_recording_that_was_clipped_before_it_was_resampled_is_told(tmp_path):
+    tone = np.sin(2 * np.pi * 200 * np.arange(44100) / 44100)
+    for gain in (0.9, 3.0):
+        soundfile.write(tmp_path / f"{gain}.wav", np.clip(gain * tone, -1, 1), 44100)
+    tagger = load_tagger(trained(SINGLE).folder, "logmel")
+    assert "warning" not in tag_file(tagger, tmp_path / "0.9.wav")
+    assert "clipped" in tag_file(tagger, tmp_path / "3.0.wav")["warning"]
+
+
 @pytest.mark.parametrize("name", ["a.flac", "a.ogg", "a.mp3", "a.aiff"])
 def test_any_format_rate_and_number_of_channels_is_tagged(tmp_path, name):
     tagger = load_tagger(trained(MULTI).folder)
@@ -209,28 +236,30 @@ def test_memory_does_not_grow_with_the_recording(tmp_path, monkeypatch):
 
 def test_tags_reach_the_thresholds_of_validation_and_the_surest_comes_first(tmp_path):
     tagger = load_tagger(trained(MULTI).folder)
-    assert tagger.thresholds.tolist() == trained(MULTI).metrics["fused"]["thresholds"]
+    assert list(tagger.told.thresholds) == trained(MULTI).metrics["fused"]["thresholds"]
     path = write_noise(tmp_path / "a.wav")
     scores = np.array(list(tag_file(tagger, path)["scores"].values()))
     order = np.argsort(-scores)
     # One below, one at its own score's height and above it: reached is reached.
     thresholds = np.full(len(scores), 1.1)
     thresholds[order[[0, 2]]] = scores[order[[0, 2]]] - 1e-5
-    result = tag_file(replace(tagger, thresholds=thresholds), path)
-    assert result["tags"] == [tagger.classes[k] for k in order[[0, 2]]]
+    told = tagger.told.model_copy(update={"thresholds": tuple(thresholds)})
+    result = tag_file(replace(tagger, told=told), path)
+    assert result["tags"] == [tagger.told.labels[k] for k in order[[0, 2]]]
 
 
 def test_of_one_label_the_likeliest_class_is_the_tag_whatever_the_thresholds(tmp_path):
     tagger = load_tagger(trained(SINGLE).folder)
     path = write_noise(tmp_path / "a.wav")
     for height in (0.0, 1.1):
-        thresholds = np.full(len(tagger.classes), height)
-        result = tag_file(replace(tagger, thresholds=thresholds), path)
+        thresholds = np.full(len(tagger.told.labels), height)
+        told = tagger.told.model_copy(update={"thresholds": tuple(thresholds)})
+        result = tag_file(replace(tagger, told=told), path)
         assert result["tags"] == [max(result["scores"], key=result["scores"].get)]
 
 
 def test_without_validation_clips_a_tag_is_a_score_of_one_half():
-    assert set(load_tagger(trained(SINGLE, validation="none").folder).thresholds) == {0.5}
+    assert set(load_tagger(trained(SINGLE, validation="none").folder).told.thresholds) == {0.5}
 
 
 # What can be wrong
@@ -322,6 +351,17 @@ def test_a_bad_file_is_told_and_the_others_are_tagged(tmp_path):
     assert len(errors) == 2
     assert errors[0].startswith(f"Error: {tmp_path / 'bad.wav'}: cannot be read as audio")
     assert errors[1].startswith(f"Error: {tmp_path / 'none.wav'}: does not exist")
+
+
+def test_a_name_that_is_no_utf_8_stops_no_other(tmp_path):
+    odd, gone = os.fsdecode(b"\xff.wav"), os.fsdecode(b"\xfe.wav")
+    paths = [str(tmp_path / name) for name in (odd, gone, "good.wav")]
+    for path in (paths[0], paths[2]):
+        os.replace(write_noise(tmp_path / "new.wav"), path)
+    answer = CliRunner().invoke(main, ["tag", trained(SINGLE).name, *paths])
+    assert answer.exit_code == 1
+    assert [result["file"] for result in lines(answer.stdout)] == [paths[0], paths[2]]
+    assert "does not exist" in answer.stderr
 
 
 @pytest.mark.parametrize(

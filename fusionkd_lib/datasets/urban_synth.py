@@ -19,6 +19,7 @@ from fusionkd_lib.datasets.urban_sources import SOURCES, Take, microphone, power
 from fusionkd_lib.datasets.urbansound8k import CLASSES
 from fusionkd_lib.errors import InputError, check_counts
 
+LICENCE = "MIT"
 VERSION = "1"  # of the generator: a new one for every change that a listener could hear
 CLIPS_PER_RECORDING = 3
 SCENES_PER_LOCATION = 4

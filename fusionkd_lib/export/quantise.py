@@ -1,0 +1,59 @@
+"""A file's network in whole numbers of 8 bits, calibrated on training clips.
+
+Static quantisation with a scale per channel of the weights (signed) and per tensor of the
+activations (unsigned, which is what fast instructions take). The front end stays in single
+precision, since its powers span ten decades, and so does the colour stem, whose few channels cost
+little and carry the whole range of levels.
+"""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+from onnxruntime.quantization import QuantType, quantize_static
+
+from fusionkd_lib.errors import InputError
+from fusionkd_lib.experiment import data_fingerprint, prepare
+from fusionkd_lib.tagging import Tagger
+
+# For the ranges, and the names of nodes.
+N_CLIPS, QUANTISED = 128, re.compile("/network/(?!.*(/stem|BatchNorm))")
+IN_FLOAT32 = ("front end", "colour stem", "BatchNorm of the head", "scores")
+
+
+def quantise(path: Path, waveforms: Iterable[np.ndarray]) -> None:
+    """Quantise the network of an exported file, in place.
+
+    Parameters
+    ----------
+    path
+        From `onnx_file.write_graph`.
+    waveforms
+        Clips (N,) that show the range of every activation.
+    """
+    model = onnx.load(path)
+    kept = [node.name for node in model.graph.node if not QUANTISED.match(node.name)]
+    inputs = ({"waveform": waveform[None]} for waveform in waveforms)
+    reader = SimpleNamespace(get_next=lambda: next(inputs, None))
+    kinds = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8}
+    kinds |= {"per_channel": True, "extra_options": {"QuantizeBias": False}}
+    quantize_static(model, path, reader, **kinds, nodes_to_exclude=kept)
+
+
+def training_clips(tagger: Tagger) -> list[np.ndarray]:
+    """Return waveforms (N,) of training clips, drawn at random.
+
+    Raises
+    ------
+    InputError
+        Where the clips are not here, or not those that the run was trained on.
+    """
+    prepared, told = prepare(tagger.record.params), tagger.told
+    if data_fingerprint(prepared.clips) != tagger.record.provenance.data:
+        fault = "int8 is calibrated on the training clips, and these are others than the run's"
+        raise InputError(f"{told.run}: {fault}: fetch those, or leave out --int8")
+    rows = np.random.default_rng(0).permutation(prepared.split.train)[:N_CLIPS]
+    return [prepared.clips.read(int(row), told.sample_rate)[: told.n_samples] for row in rows]

@@ -1,0 +1,106 @@
+"""A classifier in one ONNX file: what it tells of itself, and its scores, without torch.
+
+The file's metadata hold a JSON document under each key of `Told`. Nothing in the file is taken on
+trust: it is ours and whole, or it is refused in one sentence.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, Field
+
+from fusionkd_lib.errors import InputError
+from fusionkd_lib.reading import parse_json, read_bytes
+
+SUFFIX, OPSET, MOST_BYTES = ".onnx", 18, 2**30
+
+
+class Told(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """What a classifier tells of itself, in a file's metadata and to whoever tags with it."""
+
+    fusionkd: Literal[1] = 1  # version of this format
+    opset: int = OPSET
+    run: str
+    digest: str  # of the run's complete.json
+    commit: str
+    head: str
+    labels: tuple[str, ...]
+    thresholds: tuple[float, ...]
+    multi_label: bool
+    sample_rate: int = Field(ge=1000, le=768_000)
+    window_seconds: float = Field(ge=0.01, le=3600)
+    dataset: str
+    data_status: str
+    data_note: str
+    licence: str  # of the training data
+    metric: str
+    score: float  # by that metric, on the run's test clips, in single precision
+    precision: Literal["float32", "int8"] = "float32"
+    in_float32: tuple[str, ...] = ()  # layers of an int8 file
+
+    @property
+    def n_samples(self) -> int:
+        """Samples of a window."""
+        return round(self.window_seconds * self.sample_rate)
+
+    @property
+    def warning(self) -> str:
+        """What the licence of the training data forbids, if anything."""
+        trained = f"{self.run}: trained on {self.dataset} ({self.licence})"
+        return f"{trained}: for non-commercial use only" if "NC" in self.licence else ""
+
+
+@dataclass(frozen=True, eq=False)
+class Exported:
+    """A file that can be run.
+
+    Parameters
+    ----------
+    told
+        Its metadata.
+    session
+        ONNX Runtime's.
+    """
+
+    told: Told
+    session: Any
+
+    def scores(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the scores (B, K) in [0, 1] of B waveforms (N,) of one length."""
+        return self.session.run(["scores"], {"waveform": np.stack(waveforms)})[0]
+
+
+def require_tools(*names: str) -> None:
+    """Say in one sentence how to install packages that are missing."""
+    if missing := [name for name in names if find_spec(name) is None]:
+        raise InputError(f"ONNX files need {' and '.join(missing)}: pip install 'fusionkd[export]'")
+
+
+def open_exported(path: str | Path) -> Exported:
+    """Open a file that ``fusionkd export`` wrote.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, is damaged, or another project's.
+    """
+    require_tools("onnxruntime")
+    import onnxruntime
+
+    remedy = "export it again, or name a file of fusionkd export"
+    content = read_bytes(path, remedy=remedy, most=MOST_BYTES)
+    onnxruntime.set_default_logger_severity(4)  # a fault is told here
+    try:
+        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        found = session.get_modelmeta().custom_metadata_map
+        told = Told(**{key: parse_json(text.encode()) for key, text in found.items()})
+    except Exception as error:  # of ONNX Runtime's, a dozen; of metadata, what parsing raises
+        fault = f"is damaged, or no file of this version's fusionkd export ({type(error).__name__})"
+        raise InputError(f"{path}: {fault}: {remedy}") from None
+    if not len(told.labels) == len(told.thresholds) == session.get_outputs()[0].shape[-1]:
+        raise InputError(f"{path}: its labels, thresholds and scores differ in number: {remedy}")
+    return Exported(told, session)
