@@ -314,12 +314,12 @@ draws = [
     for scores in (pair.scores["fused"], machines.scores[best.head])
 ]
 low, high = np.quantile(draws[0] - draws[1], [0.025, 0.975])
-verdict = "It is settled here" if low * high > 0 else "It stays open here"
+verdict = "is settled" if low * high > 0 else "stays open"
 display(
     Markdown(
         f"Chance is {ours['chance'].ours:.0f} %. The fused classifier has **{fused.ours:.0f} %**, the best machine {best.ours:.0f} %. With "
         f"{len(set(test.groups))} test recordings the interval of the first is **{fused.high - fused.low:.0f} points** wide. Their difference, drawn on "
-        f"the same recordings, is {fused.ours - best.ours:+.1f} points, {low:+.1f} to {high:+.1f}. {verdict}."
+        f"the same recordings, is {fused.ours - best.ours:+.1f} points, {low:+.1f} to {high:+.1f}: on this fold, with this seed, which is better {verdict}."
     )
 )
 
