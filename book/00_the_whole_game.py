@@ -347,7 +347,7 @@ display(
 # | [5 · The tables](05_the_tables.py) | How do the paper's three tables look when they are run again? |
 # | 6 · What really helps (to come) | Is it the teacher, the longer training, or the company? |
 # | 7 · From branch to device (to come) | How small, how fast, and how do you tag a recording of your own? |
-# | 8 · Your own data (to come) | How do you get from a folder of sounds to a table? |
+# | [8 · Your own data](08_your_own_data.py) | How do you get from a folder of sounds to a table? |
 # | [Appendix · Reading the paper closely](appendix_reading_the_paper.py) | What does the paper leave open, how do we read it, and do its tables say what its text says? |
 #
 # Chapters 0 to 4 run in one or two minutes each on a laptop. Read them in order the first time. If you

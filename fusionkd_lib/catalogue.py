@@ -74,6 +74,8 @@ class Dataset:
         Its folder in $FUSIONKD_DATA; None: it is synthesised.
     lowest
         Key -> the least value from which it can be synthesised.
+    own
+        Whether it is the user's own, which cannot be fetched and is known by its place.
     """
 
     title: str
@@ -82,6 +84,7 @@ class Dataset:
     n_folds: int | None = None
     folder: str | None = None
     lowest: Mapping[str, float] = field(default_factory=dict)
+    own: bool = False
 
 
 def _keys(*same: str, **renamed: str) -> dict[str, str]:
@@ -113,6 +116,7 @@ _MADE_KEYS = _keys("n_folds", "duration", data_seed="seed")
 _LOWEST = {"sample_rate": 8000, "duration": 0.25}  # Hz and seconds
 _FOLDER_KEYS = _keys("allow_partial", data_status="status")
 _SONYC_KEYS = _FOLDER_KEYS | _keys("level", "labels", "coarse_labels")
+_OWN = "fusionkd_lib.datasets.folder:clips"
 DATASETS = {
     "urban_synth": Dataset(
         "urban synth", f"{_MADE}:clips", _keys("clips_per_class") | _MADE_KEYS, lowest=_LOWEST
@@ -126,6 +130,8 @@ DATASETS = {
     "sonyc_ust": Dataset(
         "SONYC-UST", "fusionkd_lib.datasets.sonyc_ust:clips", _SONYC_KEYS, 1, "SONYC-UST"
     ),
+    # Its number of folds is known once it is opened.
+    "folder": Dataset("folder", _OWN, _keys(data_status="status"), 100, "folder", own=True),
 }
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 
 from fusionkd_lib.catalogue import DATASETS
-from fusionkd_lib.errors import InputError, Stopped, seen
+from fusionkd_lib.errors import InputError, Stopped, choose, seen
 
 FILE, PATH = click.Path(exists=True, dir_okay=False), click.Path(path_type=Path)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print plain data.")
@@ -269,7 +269,7 @@ def data_fetch(name: str, root: Path | None) -> None:
     """Download the dataset NAME, verify its checksums and unpack it."""
     from fusionkd_lib.datasets import archives
 
-    dataset, root = archives.DATASETS[name], _root(name, root)
+    dataset, root = archives.DATASETS[choose("NAME", name, archives.DATASETS)], _root(name, root)
     click.echo(f"{dataset.NAME}, {dataset.SOURCE}")
     click.echo(f"Licence: {dataset.LICENCE}\nPlease cite: {dataset.CITATION}")
     for file, checksum in archives.fetch(name, root).items():
@@ -283,8 +283,9 @@ def data_fetch(name: str, root: Path | None) -> None:
 @JSON
 def data_check(name: str, root: Path | None, as_json: bool) -> int:
     """Count a copy's clips and read every header; exit status 1 unless all can be used."""
-    from fusionkd_lib.datasets import archives
+    from fusionkd_lib.datasets import archives, folder
 
-    report = archives.check(name, _root(name, root))
-    click.echo(json.dumps(report, indent=1) if as_json else archives.describe(report))
+    place, checker = _root(name, root), folder if DATASETS[name].own else archives
+    report = folder.check(place) if checker is folder else archives.check(name, place)
+    click.echo(json.dumps(report, indent=1) if as_json else checker.describe(report))
     return 0 if report["whole"] else 1

@@ -81,11 +81,10 @@ def data_root(params: Params) -> Path | None:
     InputError
         Where neither is given.
     """
-    folder, home = DATASETS[params.dataset].folder, os.environ.get("FUSIONKD_DATA")
+    folder = params.data_folder or DATASETS[params.dataset].folder
     if folder is None or params.data_root:
         return Path(params.data_root) if params.data_root else None
-    folder = params.data_folder or folder
-    if not home:
+    if not (home := os.environ.get("FUSIONKD_DATA")):
         way_out = f"set data_root, or FUSIONKD_DATA to the folder that holds {folder}"
         raise InputError(f"dataset = {params.dataset} needs its clips: {way_out}")
     return Path(home) / folder

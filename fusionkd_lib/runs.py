@@ -82,8 +82,9 @@ def identity(params: Params, *, branch: str | None = None) -> dict[str, Any]:
     params = settle(params) if params.shortcuts == "all" else params
     named = params.representations if branch in (None, BASELINES) else (branch,)
     used = _settings(DATASETS, [params.dataset]) | _settings(REPRESENTATIONS, named) | CLIP_KEYS
+    used |= {"data_root"} if DATASETS[params.dataset].own else set()  # another place: other clips
     every = _settings(DATASETS, DATASETS) | _settings(REPRESENTATIONS, REPRESENTATIONS)
-    unused = (set(Params.model_fields) if branch == BASELINES else every) - used | PLACE_KEYS
+    unused = (set(Params.model_fields) if branch == BASELINES else every) - used | PLACE_KEYS - used
     unused |= JOINT_KEYS if branch else set()
     kept = params.model_dump(mode="json", exclude_defaults=True, exclude=unused)
     kept |= {"dataset": params.dataset, "representations": list(named)}

@@ -39,6 +39,13 @@ def in_two_folds(recordings: np.ndarray, folds: np.ndarray) -> int:
     return len(pairs) - len(set(recordings.tolist()))  # of recordings in at most two folds
 
 
+def folds_of(recordings: np.ndarray, n_folds: int) -> list[int]:
+    order = list(dict.fromkeys(recordings.tolist()))
+    folds = itertools.cycle(range(1, n_folds + 1))
+    of_recording = dict(zip(order, folds, strict=False))
+    return [of_recording[name] for name in recordings.tolist()]
+
+
 def holm(p: list[float]) -> list[float]:
     """By its definition: the largest step among the p-values that are not above one's own."""
     ranks = {i: sum(other < x for other in p) for i, x in enumerate(p)}
@@ -63,6 +70,8 @@ RIGHT = {
     "5.2": 2 * 2 * 400,
     "6.1": holm,
     "6.2": np.average([[2, -1]] * 2, axis=1, weights=[[1, 1], [900, 300]]),
+    "8.1": folds_of,
+    "8.2": next(n for n in itertools.count(1) if 1.96 * np.sqrt(0.16 / n) <= 0.05),
 }
 
 

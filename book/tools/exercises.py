@@ -4,6 +4,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from IPython.display import Markdown
 
@@ -128,4 +129,10 @@ EXERCISES = {
     "6.2": Exercise(
         [0.5, 1.25], "The first is a mean of two numbers; in the second each clip has a vote."
     ),
+    "8.1": Exercise(
+        lambda recordings, n_folds: pd.factorize(recordings)[0] % n_folds + 1,
+        "Number the recordings as they appear, 0, 1, ...; the remainder by `n_folds`, plus 1.",
+        ((np.array([7, 7, 3, 7, 9, 3, 1]), 3), (np.array([4, 4, 2]), 5)),
+    ),
+    "8.2": Exercise(246, "Solve the formula for n, with 0.05 for the half width, and round up."),
 }

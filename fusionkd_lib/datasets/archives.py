@@ -11,7 +11,6 @@ import pooch
 from requests.exceptions import RequestException  # raised by pooch's downloads
 
 from fusionkd_lib import catalogue
-from fusionkd_lib.audio import read_header
 from fusionkd_lib.datasets import files
 from fusionkd_lib.datasets.unpacking import SUFFIXES, extract
 from fusionkd_lib.errors import InputError, choose, seen
@@ -23,7 +22,7 @@ from fusionkd_lib.storage import write_json
 DATASETS = {
     name: import_module(entry.loader.partition(":")[0])
     for name, entry in catalogue.DATASETS.items()
-    if entry.folder
+    if entry.folder and not entry.own
 }
 RECORD = "fetched.json"
 
@@ -106,7 +105,7 @@ def check(name: str, root: str | Path) -> dict[str, Any]:
     others = {path for path in (root / "audio").rglob("*") if path.is_file()} - {*found.values()}
     folders = ([path.parent.name for path in paths] for paths in (expected, found))
     missing = [_inside(root, path) for path in expected if path not in found]
-    broken = [fault for path in found.values() if (fault := _fault(root, path))]
+    broken = [fault for path in found.values() if (fault := files.rate_or_fault(root, path)[1])]
     unexpected = [_inside(root, path) for path in sorted(others) if path.name[0] != "."]
     counts = {"expected": len(expected), "found": len(found), "parts": files.count_parts(*folders)}
     faults = {"missing": missing, "broken": broken, "unexpected": unexpected}
@@ -150,15 +149,6 @@ def _recorded(root: Path) -> dict[str, str]:
         return dict(parse_json(content)["files"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{path}: is damaged: {remedy}") from error
-
-
-def _fault(root: Path, path: Path) -> str:
-    """Return what is wrong with a sound file's header, or ""."""
-    try:
-        read_header(path)
-    except InputError as error:
-        return str(error).replace(str(path), _inside(root, path), 1)
-    return ""
 
 
 def _inside(root: Path, path: Path) -> str:

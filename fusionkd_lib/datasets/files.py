@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fusionkd_lib.audio import index_audio, load_mono
+from fusionkd_lib.audio import index_audio, load_mono, read_header
 from fusionkd_lib.errors import InputError, seen
 from fusionkd_lib.reading import parse_csv, read_bytes
 
+FETCH = "fetch the file again"
 
-def read_table(path: Path, columns: Sequence[str], *, remedy: str) -> pd.DataFrame:
+
+def read_table(path: Path, columns: Sequence[str], *, remedy: str, **options: Any) -> pd.DataFrame:
     """Read a dataset's CSV file and require its columns.
 
     Parameters
@@ -29,6 +31,8 @@ def read_table(path: Path, columns: Sequence[str], *, remedy: str) -> pd.DataFra
         Columns that the file must have; it may have others.
     remedy
         What to do if the file cannot be used; ends the error message.
+    options
+        As of pandas.
 
     Raises
     ------
@@ -37,7 +41,7 @@ def read_table(path: Path, columns: Sequence[str], *, remedy: str) -> pd.DataFra
     """
     content = read_bytes(path, remedy=remedy)
     try:
-        table = parse_csv(content)
+        table = parse_csv(content, **options)
     except ValueError as error:  # pandas' parser errors are ValueErrors
         reason = str(error).splitlines()[0]
         raise InputError(f"{path}: cannot be read as CSV ({reason}): {remedy}") from error
@@ -55,12 +59,14 @@ def require_columns(table: pd.DataFrame, names: Iterable[str], *, where: str, re
             raise InputError(f"{where}: lacks the column {name}: {remedy}")
 
 
-def check_rows(path: Path, column: pd.Series, valid: pd.Series, rule: str) -> None:
-    """Raise an `InputError` that gives the line of the first invalid row, and the rule."""
+def check_rows(
+    path: Path, column: pd.Series, valid: pd.Series, rule: str, *, remedy: str = FETCH
+) -> None:
+    """Raise an `InputError` that gives the line of the first invalid row, rule and remedy."""
     if not valid.all():
         row = int(np.flatnonzero(~valid)[0])
         place = f"{path}, line {row + 2}: {column.name} is {seen(column.iloc[row])}"
-        raise InputError(f"{place}: {rule}; fetch the file again")
+        raise InputError(f"{place}: {rule}; {remedy}")
 
 
 def check_names(path: Path, column: pd.Series) -> None:
@@ -107,6 +113,14 @@ def found(listed: pd.DataFrame, *, total: int, allow_partial: bool, name: str) -
             fault = f"{len(absent):,} of {len(listed):,} clips are missing, the first {absent[0]}"
         raise InputError(f"{fault}: `allow_partial: true` uses a partial copy, or {rest}")
     return listed.assign(path=paths).dropna(subset="path")
+
+
+def rate_or_fault(root: Path, path: Path) -> tuple[int, str]:
+    """Return a sound's rate in Hz and "", or 0 and what is wrong with its header."""
+    try:
+        return read_header(path)[1], ""
+    except InputError as error:
+        return 0, str(error).replace(str(path), path.relative_to(root).as_posix(), 1)
 
 
 def reencoded(paths: Iterable[Path]) -> str:
