@@ -345,7 +345,7 @@ found = tag_file(load_tagger(pair.folder), home / "new.wav", windows=True)
 # %% tags=["hide-input"] jupyter={"source_hidden": true}
 display(figures.players({"a new recording": new}, sample_rate=RATE))
 starts = [window["start_seconds"] for window in found["windows"]]
-figure, ax = plt.subplots(figsize=(6.5, 2.6))
+figure, ax = plt.subplots(figsize=(6, 2.6))
 for label, colour in zip(CLASSES, ("#0072B2", "#D55E00", "#009E73", "#CC79A7"), strict=True):
     heights = [window["scores"][label] for window in found["windows"]]
     ax.step([*starts, 8], [*heights, heights[-1]], where="post", color=colour, label=label)

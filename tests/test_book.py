@@ -150,6 +150,14 @@ DEFINITIONS = {
         "0.05": "the level of a test",
         "2": "a gain in exercise 2",
     },
+    "08_your_own_data": {
+        "some": "a point in time",
+        "25": "chance, of four classes",
+        "95": "the level of an interval",
+        "1.96": "the normal deviate of that level",
+        "80": "an accuracy that one expects, in an example and in exercise 2",
+        "5": "half a width, in exercise 2",
+    },
     "appendix_one_page": {"0.0": "lambda of the control"},
     "appendix_reading_the_paper": {
         "75.0": "74.98 rounded",
