@@ -133,7 +133,7 @@ print(listed[::16].head(4).to_string(index=False))
 
 # %%
 first = {label: record(label, 0, seconds=4)[:RATE] for label in CLASSES}
-figures.players(first, sample_rate=RATE)
+figures.players(first, sample_rate=RATE, status="synthetic")
 
 # %%
 SETTINGS = """\
@@ -176,7 +176,7 @@ panels = {
     label: (spectrograms[int((clips.targets == k).argmax())], frequencies)
     for k, label in enumerate(clips.classes)
 }
-axes = figures.spectrogram_grid(panels, n_columns=4, seconds=params.duration)
+axes = figures.spectrogram_grid(panels, n_columns=2, seconds=params.duration)
 figures.show(
     axes[0, 0].figure,
     alt="Log-mel spectrograms of a bell, a drip, a fan and a kettle, each in front of its room",
@@ -343,7 +343,7 @@ soundfile.write(home / "new.wav", new, RATE)
 found = tag_file(load_tagger(pair.folder), home / "new.wav", windows=True)
 
 # %% tags=["hide-input"] jupyter={"source_hidden": true}
-display(figures.players({"a new recording": new}, sample_rate=RATE))
+figures.players({"a new recording": new}, sample_rate=RATE, status="synthetic")
 starts = [window["start_seconds"] for window in found["windows"]]
 figure, ax = plt.subplots(figsize=(6, 2.6))
 for label, colour in zip(CLASSES, ("#0072B2", "#D55E00", "#009E73", "#CC79A7"), strict=True):
