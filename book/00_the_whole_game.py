@@ -277,7 +277,7 @@ display(
 # Whichever way your branches went, be suspicious. Three things were different for a branch in the joint
 # phase: it had a teacher, the fused classifier's own loss reached into its trunk, *and it trained longer*. This
 # table cannot tell you which of them made the difference. Neither can the paper's, which have the same rows
-# for it. Chapter 6 (to come) takes the three apart.
+# for it. [Chapter 6](06_what_distillation_brings.py) takes the three apart.
 #
 # ## What goes on the lamp post
 #
@@ -345,7 +345,7 @@ display(
 # | [3 · One representation, one network](03_branch_pretraining.py) | What is a branch, and how is it trained? |
 # | [4 · Fusion and distillation](04_fusion_and_distillation.py) | How are maps fused, what do Eq. 2 to 4 ask for, and what did each branch gain? |
 # | [5 · The tables](05_the_tables.py) | How do the paper's three tables look when they are run again? |
-# | 6 · What really helps (to come) | Is it the teacher, the longer training, or the company? |
+# | [6 · What distillation brings](06_what_distillation_brings.py) | Is it the teacher, the longer training, or the company? |
 # | 7 · From branch to device (to come) | How small, how fast, and how do you tag a recording of your own? |
 # | [8 · Your own data](08_your_own_data.py) | How do you get from a folder of sounds to a table? |
 # | [Appendix · Reading the paper closely](appendix_reading_the_paper.py) | What does the paper leave open, how do we read it, and do its tables say what its text says? |
