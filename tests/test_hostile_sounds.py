@@ -1,5 +1,6 @@
-"""Hostile sounds: `load_mono` and `fusionkd tag` refuse them in the same sentence."""
+"""Hostile sounds: `load_mono` and `fusionkd tag` refuse them in one sentence, silence apart."""
 
+import json
 import os
 import struct
 from pathlib import Path
@@ -7,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from click.testing import CliRunner
 from hostile import FETCH, check, holding, refused, sentence_of, table, tone
 
 from fusionkd_lib.audio import load_mono
+from fusionkd_lib.cli import main
 
 CONVERT = "convert it to WAV"
 NAN, INF = float("nan"), float("inf")
@@ -88,8 +91,6 @@ SOUNDS = {
         written(np.full(1, 0.5), 192000),
         ("x.wav", "1 samples", "too short"),
     ),
-    "silence": (written(np.zeros(4000)), ("x.wav", "is silent", "leave it out")),
-    "silence in stereo": (written(np.zeros((4000, 2))), ("x.flac", "is silent", "leave it out")),
     "a sample that is NaN": (
         written(with_sample(NAN), subtype="FLOAT"),
         ("x.wav", "NaN", "write it anew"),
@@ -112,6 +113,16 @@ def test_a_sound_that_cannot_be_used(tmp_path, finished, make, says):
     sentence = sentence_of(load_mono, path, sample_rate=8000)
     check(sentence, *says)
     assert refused("tag", finished.folder, path) == sentence
+
+
+@pytest.mark.parametrize("shape", [4000, (4000, 2)], ids=["mono", "stereo"])
+def test_silence_is_left_out_of_training_and_tagged_with_a_warning(tmp_path, finished, shape):
+    path = tmp_path / "x.flac"
+    written(np.zeros(shape))(path)
+    check(sentence_of(load_mono, path, sample_rate=8000), "x.flac", "is silent", "leave it out")
+    answer = CliRunner().invoke(main, ["tag", str(finished.folder), str(path)])
+    assert answer.exit_code == 0
+    assert "silent" in json.loads(answer.stdout)["warning"]
 
 
 def test_a_sound_by_another_extension_is_read(tmp_path):
