@@ -161,4 +161,7 @@ def test_a_small_disk_that_the_system_refuses_to_fill_further_is_gone_on_from():
         pytest.skip(answer.stdout)
     assert answer.returncode == 0, answer.stdout
     report = json.loads(answer.stdout)
-    assert report["tried"] == {"full": 2, "enough": 1}
+    # How many of the sizes are enough depends on the machine.
+    assert sum(report["tried"].values()) == 3
+    assert report["tried"]["full"] >= 1
+    assert report["differing"] == []
