@@ -40,7 +40,9 @@ def write_notebooks(folder: Path) -> list[Path]:
     return paths
 
 
-def execute_copy(name: str, folder: Path, *, outputs: Path | None = None) -> Path:
+def execute_copy(
+    name: str, folder: Path, *, outputs: Path | None = None, most: float = MAX_BYTES
+) -> Path:
     """Execute a chapter and keep a copy fit for the repository.
 
     Parameters
@@ -51,11 +53,13 @@ def execute_copy(name: str, folder: Path, *, outputs: Path | None = None) -> Pat
         Where the copy goes.
     outputs
         Folder of the runs that the chapter sees, by default this project's.
+    most
+        Bytes that the copy may have: the repository's limit, or infinity for a reader's own.
 
     Raises
     ------
     InputError
-        Where a cell fails, or the copy is larger than 1 MB.
+        Where a cell fails, or the copy is larger than that.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.ipynb"
@@ -64,7 +68,7 @@ def execute_copy(name: str, folder: Path, *, outputs: Path | None = None) -> Pat
     notebook = clean(execute(read(name), partial, environment=environment))
     partial.unlink()
     text = nbformat.writes(notebook)
-    if len(text) > MAX_BYTES:
+    if len(text) > most:
         raise InputError(f"{path}: {len(text):,d} bytes executed: show fewer figures and sounds")
     path.write_text(text, encoding="utf-8")
     return path
