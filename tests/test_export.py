@@ -16,6 +16,7 @@ import torch
 from click.testing import CliRunner
 from handmade import write_run
 from hostile import check, refused, sentence_of
+from onnx import numpy_helper
 from torch import nn
 
 from fusionkd_lib import features, representations
@@ -223,6 +224,28 @@ def test_int8_has_weights_of_a_byte_and_scores_like_those_of_pytorch(tmp_path):
     expected = exported.scores(waveforms)
     # Untrained layers lose far more to rounding than trained ones; other scores have no relation.
     assert np.corrcoef(scores.ravel(), expected.ravel())[0, 1] > 0.4
+
+
+def test_int8_weights_are_the_nearest_multiples_of_their_channels_step(tmp_path):
+    tagger = tagger_of("logmel", trunk="squeezenet1_1", width=1.0)
+    exported = written(tagger, tmp_path / "a.onnx")
+    (tmp_path / "small.onnx").write_bytes((tmp_path / "a.onnx").read_bytes())
+    quantise(tmp_path / "small.onnx", sounds(16))
+    before, after = (
+        {x.name: numpy_helper.to_array(x) for x in onnx.load(tmp_path / name).graph.initializer}
+        for name in ("a.onnx", "small.onnx")
+    )
+    names = [name for name in before if f"{name}_quantized" in after]
+    assert sum(before[name].ndim == 4 for name in names) == 25  # 8 modules of 3, and the first
+    for name in names:
+        step = after[f"{name}_scale"].reshape(-1, *[1] * (before[name].ndim - 1))
+        error = np.abs(after[f"{name}_quantized"] * step - before[name])
+        assert (error <= step * 0.5001).all(), name
+    # This trunk has half as many layers, so that less is lost to rounding.
+    (scores,) = onnxruntime.InferenceSession(tmp_path / "small.onnx").run(
+        ["scores"], {"waveform": sounds(12)}
+    )
+    assert np.corrcoef(scores.ravel(), exported.scores(sounds(12)).ravel())[0, 1] > 0.8
 
 
 # A run, its file and its card
