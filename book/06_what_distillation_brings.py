@@ -37,7 +37,7 @@ figures.use_style()
 reference = project_root() / "outputs" / "reference"
 sample = {run.name: run for run in find_records(reference)[0]}
 sample = {name: run for name, run in sample.items() if run.params.dataset == "urbansound8k"}
-arms = {run.name: run for run in find_records(study.RUNS)[0]} if study.RUNS.exists() else {}
+arms = study.read_records()
 blocks = {trunk: study.blocks(trunk, sample | arms) for trunk in study.NEEDED}
 
 # %% tags=["nbval-check-output"]
@@ -75,10 +75,6 @@ for trunk, of in (("pretrained", 9), ("scratch", 3)):
 
 
 # %%
-def cell(run, head, fold_run):  # accuracy in %
-    return 100 * (run.scores[head].argmax(axis=1) == fold_run.test.targets).mean()
-
-
 def same_but_lambda(one, other):
     return one.params.replace(kd_weight=other.params.kd_weight) == other.params
 
@@ -100,11 +96,7 @@ print(len(taught), "pairs with the paper's distillation,", len(trios), "of them 
 ends = {}  # cell -> accuracies before, with lambda 0, with the paper's; a column per fold
 for parents, control, run in trios:
     for name in run.params.representations:
-        values = (
-            cell(sample[parents[name]], name, run),
-            cell(control, name, run),
-            cell(run, name, run),
-        )
+        values = [100 * one.score(name) for one in (sample[parents[name]], control, run)]
         ends.setdefault((run.params.pair, name), []).append(values)
 
 if ends:
@@ -228,7 +220,7 @@ alone = [
 by_cell = {}
 for run in alone:
     name = run.params.representations[0]
-    by_cell.setdefault((name, run.params.fold), []).append(cell(run, name, run))
+    by_cell.setdefault((name, run.params.fold), []).append(100 * run.score(name))
 
 ax = figures.plt.subplots(figsize=(6, 3.2))[1]
 for y, ((name, _), values) in enumerate(sorted(by_cell.items())):

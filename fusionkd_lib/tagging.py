@@ -149,9 +149,7 @@ def cut_windows(blocks: Iterable[np.ndarray], n_samples: int) -> Iterator[tuple[
         yield start + len(held) - n_samples, np.concatenate([window, held])[-n_samples:]
 
 
-def tag_file(
-    tagger: Tagger | Exported, path: str | Path, *, windows: bool = False
-) -> dict[str, Any]:
+def tag_file(tagger: Classifier, path: str | Path, *, windows: bool = False) -> dict[str, Any]:
     """Tag a recording of any length, rate and format that can be read.
 
     Parameters
@@ -198,9 +196,12 @@ def tag_file(
 
 
 def _score_windows(
-    tagger: Tagger | Exported, path: str | Path
-) -> tuple[list[float], float, np.ndarray]:
-    """Return where the windows start and the last one ends, in seconds, and scores (n, K)."""
+    tagger: Classifier, path: str | Path
+) -> tuple[list[float], float, np.ndarray, np.ndarray]:
+    """Return where the windows start and the last one ends, in seconds, scores (n, K) and levels.
+
+    The levels (n, 2) of a window are its highest sample and the share of those at full scale.
+    """
     rate, n_samples = tagger.told.sample_rate, tagger.told.n_samples
     windows = cut_windows(stream_mono(path, sample_rate=rate, quiet=True), n_samples)
     starts, end, scores, levels = [], 0, [], []

@@ -17,13 +17,8 @@ from fusionkd_lib.runs import find_records, project_root, run_name
 ROOT = project_root()
 FOLDER = ROOT / "params" / "study"
 RUNS = ROOT / "outputs" / "reference" / "study"
-ARMS = {
-    "none": "lambda 0",
-    "paper": "the paper's distillation",
-    "chosen": "the chosen distillation",
-    "equal": "equal training",
-}
-NEEDED = {"pretrained": tuple(ARMS), "scratch": ("none", "chosen")}
+ARMS = ("none", "paper", "chosen", "equal")  # as the protocol's table has them
+NEEDED = {"pretrained": ARMS, "scratch": ("none", "chosen")}
 BEFORE = "before"  # the branches as they came out of pretraining
 N_RESAMPLES = 10_000
 WORTH_HAVING = 1.5  # points

@@ -188,7 +188,7 @@ def _comparisons(group: Sequence[Table], controls: Sequence[Table]) -> list[Comp
     all_of_them = [
         Comparison("Branches are better after distillation", "abstract, V", taught, alone),
         Comparison(
-            "So is the log-mel branch",
+            "The log-mel branch is better after distillation",
             "I, third contribution",
             [taught[i] for i in logmel],
             [alone[i] for i in logmel],
