@@ -99,6 +99,7 @@ for parents, control, run in trios:
         values = [100 * one.score(name) for one in (sample[parents[name]], control, run)]
         ends.setdefault((run.params.pair, name), []).append(values)
 
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 if ends:
     ax = figures.plt.subplots(figsize=(6, 3.4))[1]
     marks = (("o", "before"), ("s", "lambda 0"), ("D", "the paper's"))
@@ -222,6 +223,7 @@ for run in alone:
     name = run.params.representations[0]
     by_cell.setdefault((name, run.params.fold), []).append(100 * run.score(name))
 
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
 ax = figures.plt.subplots(figsize=(6, 3.2))[1]
 for y, ((name, _), values) in enumerate(sorted(by_cell.items())):
     ax.plot([min(values), max(values)], [y, y], color=figures.COLOURS[name], alpha=0.4)
