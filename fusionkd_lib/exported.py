@@ -38,7 +38,7 @@ class Told(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     data_note: str
     licence: str  # of the training data
     metric: str
-    score: float  # by that metric, on the run's test clips, in the precision of its training
+    score: float  # by that metric, on the run's test clips
     precision: Literal["float32", "int8"] = "float32"
     in_float32: tuple[str, ...] = ()  # layers of an int8 file
 

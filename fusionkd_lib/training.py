@@ -166,15 +166,17 @@ def _parts(data: Data, batch: np.ndarray, generator: torch.Generator, recipe: Re
 
 @torch.inference_mode()
 def predict(model: nn.Module, data: Data, rows: np.ndarray, *, recipe: Recipe) -> ByHead:
-    """Return the logits (n, K) of every classifier, in evaluation mode; nothing of no rows."""
+    """Return the logits (n, K) of every classifier, in evaluation mode; nothing of no rows.
+
+    They are computed in single precision, whatever the network trains in: rounding to bfloat16
+    names many clips otherwise, and which ones is luck.
+    """
     model.eval()
     logits: dict[str, list[Tensor]] = {}
     for batch in batches(rows, recipe.micro_batch or recipe.batch_size) if len(rows) else ():
         inputs, _ = data.batch(batch)
-        with autocast(data.device, recipe.shortcuts):
-            output = model(inputs)
-        for name, values in output.logits_by_head().items():
-            logits.setdefault(name, []).append(values.float())
+        for name, values in model(inputs).logits_by_head().items():
+            logits.setdefault(name, []).append(values)
     return {name: torch.cat(values).cpu().numpy() for name, values in logits.items()}
 
 

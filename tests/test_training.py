@@ -693,6 +693,14 @@ def test_predictions_are_in_the_rows_order_and_do_not_depend_on_the_batch(recipe
         np.testing.assert_allclose(again[name], logits[::-1], atol=1e-5)
 
 
+def test_a_network_is_judged_in_single_precision_whatever_it_trains_in(recipe):
+    model, data = fused(), toy()
+    plain = predict(model, data, TEST, recipe=recipe)
+    rounded = predict(model, data, TEST, recipe=replace(recipe, shortcuts=("bfloat16",)))
+    for name, logits in plain.items():
+        np.testing.assert_array_equal(rounded[name], logits)
+
+
 def test_scores_are_softmax_or_sigmoid():
     logits = np.log([[1, 2, 5]]).astype(np.float32)
     np.testing.assert_allclose(

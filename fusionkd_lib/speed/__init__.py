@@ -6,9 +6,10 @@ cost such a network a factor of five and more. Each shortcut replaces one defaul
 it costs (book/appendix_speed.py) holds the numbers, measured side by side.
 
 ``bfloat16``
-    Replaces float32 in the network's layers (weights and losses stay in float32). Half the bytes,
-    and matrix units where the processor has them: about 2 times as fast as float32 there, slower
-    without them. Changes a result by rounding. ``all`` takes it where the processor computes in it.
+    Replaces float32 in the network's layers while it trains; weights and losses stay in float32,
+    and the network is judged in float32. Half the bytes, and matrix units where the processor has
+    them: about 2 times as fast as float32 there, many times slower without them. Changes a result
+    by rounding. ``all`` takes it where the processor computes in it.
 ``channels_last``
     Replaces the order (B, C, F, T) in memory by (B, F, T, C), so that a convolution reads its
     channels in one go: about 1.7 times as fast. Changes the last bits.
@@ -111,7 +112,7 @@ def set_up_model(model: nn.Module, device: torch.device, shortcuts: Collection[s
 
 
 def autocast(device: torch.device, shortcuts: Collection[str]) -> AbstractContextManager:
-    """Compute a network in the precision of a run; weights and losses stay in float32."""
+    """Train a network in the precision of a run; weights and losses stay in float32."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled="bfloat16" in shortcuts)
 
 
