@@ -313,6 +313,9 @@ def _by_seed(runs: Sequence[Record]) -> list[Table]:
     return [table for group in apart for table in collect(group)]
 
 
+NO_PLAYER = "No player here, as on GitHub? `make lab` and `make site` play."
+
+
 def players(sounds: Mapping[str, np.ndarray], *, sample_rate: int, status: str) -> None:
     """Display one audio player a sound (N,), its name above it, each sound at the same peak.
 
@@ -328,7 +331,7 @@ def players(sounds: Mapping[str, np.ndarray], *, sample_rate: int, status: str) 
     ]
     display(HTML("".join(blocks)))
     kind = "Synthesised, not recorded" if status == "synthetic" else f"Recorded ({status} data)"
-    display(Markdown(f"*{kind}. No player here, as on GitHub? `make lab` and `make site` play.*"))
+    display(Markdown(f"*{kind}. {NO_PLAYER}*"))
 
 
 def _mp3(sound: np.ndarray, sample_rate: int) -> bytes:

@@ -5,10 +5,12 @@ GitHub, and nbval compares with them. A chapter's source links to other sources,
 opens; a notebook links to notebooks.
 """
 
+import base64
 import html
 import re
 import shutil
 from collections.abc import Iterable
+from itertools import count, pairwise
 from pathlib import Path
 
 import nbformat
@@ -67,11 +69,41 @@ def execute_copy(
     environment = {"FUSIONKD_OUTPUTS": str(outputs)} if outputs else {}
     notebook = clean(execute(read(name), partial, environment=environment))
     partial.unlink()
+    keep_sounds(notebook, path)
     text = nbformat.writes(notebook)
     if len(text) > most:
         raise InputError(f"{path}: {len(text):,d} bytes executed: show fewer figures and sounds")
     path.write_text(text, encoding="utf-8")
     return path
+
+
+PLAYER = re.compile(r'<div>([^<]*)</div><audio[^>]* src="data:audio/mpeg;base64,([^"]*)"')
+
+
+def keep_sounds(notebook: nbformat.NotebookNode, path: Path) -> None:
+    """Write the sounds of a copy into files beside it, and link them below their players.
+
+    GitHub drops the players and keeps the links.
+    """
+    folder, number = path.parent / "sounds", count(1)
+    for old in folder.glob(f"{path.stem}-*.mp3"):
+        old.unlink()
+    for cell in notebook.cells:
+        for output, below in pairwise(cell.get("outputs", [])):
+            sounds = PLAYER.findall(output.get("data", {}).get("text/html", ""))
+            files = [folder / f"{path.stem}-{next(number)}.mp3" for _ in sounds]
+            for file, (_, sound) in zip(files, sounds, strict=True):
+                folder.mkdir(exist_ok=True)
+                file.write_bytes(base64.b64decode(sound))
+            if sounds:
+                names = [name for name, _ in sounds]
+                _link(below, [f"[{n}](sounds/{f.name})" for n, f in zip(names, files, strict=True)])
+
+
+def _link(below: nbformat.NotebookNode, links: list[str]) -> None:
+    """Add links to the line below a row of players."""
+    told = f"{figures.NO_PLAYER} As files: {', '.join(links)}."
+    below.data["text/markdown"] = below.data["text/markdown"].replace(figures.NO_PLAYER, told)
 
 
 LINK = re.compile(r"\]\((\w+)\.(py|md)\b")  # to another page of the book

@@ -75,7 +75,9 @@ def gather(folder: Path) -> Path:
         shutil.copy(root / page, folder)
     shutil.copy(root / "params" / "tuning" / "README.md", folder / "appendix_tuning.md")
     linked = record_pages.write([reference, reference / "seeds"], folder / "records")
-    for path in sorted((root / "outputs" / "executed").glob("*.ipynb")):
+    executed = root / "outputs" / "executed"
+    shutil.copytree(executed / "sounds", folder / "sounds")
+    for path in sorted(executed.glob("*.ipynb")):
         notebook = as_page(nbformat.read(path, as_version=4), linked, folder / "pictures")
         nbformat.write(notebook, folder / path.name)
     return folder
