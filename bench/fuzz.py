@@ -5,8 +5,9 @@ digests are then put right or not, and hands each to the command that reads it. 
 within five seconds of work, without a traceback, and with nothing changed outside its output
 folder: in status 1 with lines on stderr that begin with ``Error: ``, or in status 0 with the answer
 to the good file. Another answer is right only where the input says something else to another
-reader than ours (PyYAML, Python's csv, libsndfile, safetensors); of a finished run none is but its
-own.
+reader than ours (PyYAML, Python's csv, libsndfile, safetensors, onnx); of a finished run none is
+but its own. An exported file has no digest: another graph, or other weights, are another file.
+An input that ends the process itself, in native code, is a fault that names it.
 ``python -m bench.fuzz 1000`` tries a thousand inputs; ``--keep`` writes
 ``outputs/bench/fuzz/<processor>.json`` as it goes.
 """
@@ -23,15 +24,19 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
+import onnx
 import safetensors.numpy
 import soundfile
+import torch
 import yaml
 from click.testing import CliRunner, Result
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -39,11 +44,17 @@ from hypothesis import strategies as st
 
 from bench.points import Points
 from bench.record import Record, place_of, shared
+from fusionkd_lib import catalogue, metrics
 from fusionkd_lib.cli import main as fusionkd
+from fusionkd_lib.export.onnx_file import export
 from fusionkd_lib.params import make_params
 from fusionkd_lib.storage import file_digest
+from fusionkd_lib.tagging import load_tagger
 
 LONGEST, WAITING = 5.0, 12  # seconds of the processor; times as long for what waits
+SHOWN = 2000  # bytes of an input, in a fault
+CRASH = "crash"  # a file with what a process says as it dies
+TRYING = "trying"  # a folder with the input that a process tries
 AT_ONCE = 200  # inputs of one target, drawn by one seed
 TOKENS = [b"\0", b"\xff", b"\n", b"*a", b"&a ", b"<<: ", b"[" * 99, b"{", b'"\\ud800"', b"\x1b[31m"]
 TOKENS += [b"9" * 30, b"-1", b"1e999", b"NaN", b"null", b"true", b"!!python/name:os ", b",", b": "]
@@ -85,7 +96,7 @@ class Target:
 
     def __post_init__(self) -> None:
         self.content = self.path.read_bytes()
-        good = CliRunner().invoke(fusionkd, self.command)  # imports what the command needs
+        good = told_by(self.command)  # imports what the command needs
         if good.exit_code:
             raise RuntimeError(f"{self.name}: the good file is refused: {good.output}")
         self.expected = self.answer(good.stdout)
@@ -123,6 +134,13 @@ def tensors_of(content: bytes) -> object:
     }
 
 
+def model_of(content: bytes) -> object:
+    """Return an ONNX model, without what is no part of the format."""
+    model = onnx.load_from_string(content)
+    model.DiscardUnknownFields()
+    return model.SerializeToString(deterministic=True)
+
+
 def scores_told(text: str) -> object:
     """Return the scores of a tagged recording, whatever its classes are called."""
     return list(json.loads(text)["scores"].values())
@@ -141,7 +159,9 @@ def changes(draw: st.DrawFn, content: bytes) -> bytes:
     for _ in range(draw(st.integers(1, 3))):
         start = draw(st.integers(0, len(changed)))
         end = min(len(changed), start + draw(st.sampled_from([0, 1, 2, 4, 8, 64, len(content)])))
-        changed[start:end] = draw(st.sampled_from(TOKENS) | st.binary(max_size=8) | st.just(b""))
+        new = draw(st.sampled_from(TOKENS) | st.binary(max_size=8) | st.just(b""))
+        # In the place of as many bytes, whatever counts them is right.
+        changed[start : start + len(new) if draw(st.booleans()) else end] = new
     return bytes(changed)
 
 
@@ -160,7 +180,7 @@ def limited(seconds: float) -> Iterator[None]:
         signal.signal(number, stop)
     for timer, limit in limits.items():
         signal.setitimer(timer, limit, limit)  # again, should a callback swallow it
-    faulthandler.dump_traceback_later(4 * WAITING * LONGEST, exit=True)
+    faulthandler.dump_traceback_later(4 * WAITING * LONGEST, exit=True, file=LAST_WORDS[-1])
     try:
         yield
     finally:
@@ -182,6 +202,16 @@ def names_in(folder: Path, outputs: Path) -> set[Path]:
     return {path for path in folder.rglob("*") if outputs not in (path, *path.parents)}
 
 
+names_before = cache(names_in)
+
+
+# An interval of 500 resamples costs more than all else.
+@patch.object(metrics, "bootstrap", partial(metrics.bootstrap, n_resamples=20))
+def told_by(command: list[str]) -> Result:
+    """Return what a command answers."""
+    return CliRunner().invoke(fusionkd, command)
+
+
 def is_inside(change: str, outputs: Path) -> bool:
     """Say whether a change that was heard of is in the output folder."""
     path = Path("/", change.partition(" ")[2])
@@ -192,18 +222,24 @@ def attempt(target: Target, content: bytes, folder: Path) -> tuple[str, str]:
     """Hand an input to its command; return what became of it, and what is wrong with that."""
     outputs, told = folder / "outputs", heard().met
     target.put(content)
-    before, answer = names_in(folder, outputs), None
+    trying = folder / TRYING  # what is left of a process that died
+    trying.mkdir(parents=True, exist_ok=True)
+    (trying / "name").write_text(target.name)
+    (trying / "content").write_bytes(content)
+    before, answer = names_before(folder, outputs), None
     told.clear()
     try:
         with limited(LONGEST):
-            answer = CliRunner().invoke(fusionkd, target.command)
+            answer = told_by(target.command)
     except Hang as error:
         return "hung", str(error)
     finally:
         changed = [change for change in told if not is_inside(change, outputs)]
         changed += map(str, sorted(names_in(folder, outputs) - before))
         target.put(target.content)
+        shutil.rmtree(trying)
     if changed:
+        names_before.cache_clear()
         return "changed", f"changed {changed[0]}"
     if list(outputs.glob("error-*.txt")):
         shutil.rmtree(outputs)
@@ -240,12 +276,50 @@ def fuzz_one(place: int, n_inputs: int, chance: int) -> tuple[Counter, list[str]
         what, fault = attempt(target, content, folder)
         became[what] += 1
         if fault:
-            faults.append(f"{target.name}: {fault}: {content[:2000]!r}")
+            faults.append(f"{target.name}: {fault}: {shown(content, target.content)}")
 
     one()
     return became, faults
 
 
+def shown(content: bytes, good: bytes) -> str:
+    """Return a content that a person can try again: whole, or as what differs from the good one.
+
+    >>> shown(b"a" * 3000 + b"xyz" + b"b" * 9, b"a" * 3000 + b"b" * 9)
+    "the good file with bytes 3000 to 3000 replaced by b'xyz'"
+    """
+    if len(content) <= SHOWN:
+        return repr(content)
+    start = n_same(content, good)
+    n_after = n_same(content[start:][::-1], good[start:][::-1])
+    changed = content[start : len(content) - n_after]
+    end = len(good) - n_after
+    return f"the good file with bytes {start} to {end} replaced by {changed[:SHOWN]!r}"
+
+
+def n_same(one: bytes, other: bytes) -> int:
+    """Return how many bytes two contents begin with in common."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+def died(root: Path) -> list[str]:
+    """Return a fault for each input that a process was busy with when it, or its pool, died.
+
+    Where the crash left a message of `faulthandler`'s, the others were stopped for its sake.
+    """
+    good = {target.name: target.content for target in WORKPLACE[0]}
+    found = sorted(root.glob(f"process-*/{TRYING}"))
+    crashed = [place for place in found if (place.parent / CRASH).stat().st_size]
+    faults = []
+    for place in crashed or found:
+        name, content = (place / "name").read_text(), (place / "content").read_bytes()
+        why = (place.parent / CRASH).read_text().partition("\n")[0] or "no word, as one of these"
+        faults.append(f"{name}: ended the process ({why}): {shown(content, good[name])}")
+    return faults or ["a process ended that tried no input"]
+
+
+LAST_WORDS = [2]  # where this process says why it dies: on stderr, or in a file of its own
 WORKPLACE: list = []  # the targets of this process, and their folder
 
 
@@ -254,6 +328,8 @@ def begin(root: Path) -> None:
     folder = root / f"process-{os.getpid()}"
     folder.mkdir()
     os.environ["FUSIONKD_OUTPUTS"] = f"{folder}/outputs"
+    LAST_WORDS.append(os.open(folder / CRASH, os.O_WRONLY | os.O_CREAT))
+    faulthandler.enable(LAST_WORDS[-1])
     WORKPLACE[:] = targets_in(folder), folder
 
 
@@ -273,12 +349,15 @@ def fuzz(root: Path, n_inputs: int, *, workers: int = 1, record: Record | None =
     inputs, became, faults = Counter(), Counter(), []
     # Where there is one worker, it is this process.
     settings = {"workers": workers, "begin": begin if workers > 1 else None, "given": (root,)}
-    for (place, *_), (found, wrong) in shared(fuzz_one, tasks, **settings):
-        inputs[names[place]] += sum(found.values())
-        became += found
-        faults += wrong
-        answers = {"inputs": sum(inputs.values()), "inputs_by_file": inputs, "answers": became}
-        record.tell(**answers, faults=faults)
+    try:
+        for (place, *_), (found, wrong) in shared(fuzz_one, tasks, **settings):
+            inputs[names[place]] += sum(found.values())
+            became += found
+            faults += wrong
+            answers = {"inputs": sum(inputs.values()), "inputs_by_file": inputs, "answers": became}
+            record.tell(**answers, faults=faults)
+    except BrokenProcessPool:
+        record.tell(faults=[*faults, *died(root)])
     return record.tell(now=True)
 
 
@@ -324,6 +403,40 @@ def branch_in(folder: Path) -> Iterator[Target]:
         yield Target(f"branch/{name}", path, command, **told)
     path = run.folder / "complete.json"
     yield Target(f"branch/{path.name}", path, command, None, scores_told)
+    yield from exported_in(folder)
+
+
+def small_trunk(*, width: float, pretrained: bool) -> tuple[torch.nn.Sequential, int]:
+    """Return two layers, so that a file is small and its graph a good part of it."""
+    n_channels = round(16 * width)
+    layers = torch.nn.Conv2d(3, n_channels, 3, 4), torch.nn.BatchNorm2d(n_channels)
+    return torch.nn.Sequential(*layers), n_channels
+
+
+def exported_in(folder: Path) -> Iterator[Target]:
+    """Make an exported file that tags a sound; its metadata are a target of their own."""
+    trunk = catalogue.Trunk(f"{__name__}:small_trunk", depth=2)
+    with patch.dict(catalogue.TRUNKS, {"mobilenet_v2": trunk}):
+        run = import_module("hostile").tiny_run(folder / "to-export")
+        export(load_tagger(run.folder), path := folder / "x.onnx")
+    command = ["tag", str(path), str(folder / "x.wav")]
+    yield Target("exported.onnx", path, command, model_of, scores_told)
+    model, facts = onnx.load(path), folder / "facts.txt"
+    facts.write_text("".join(f"{x.key}={x.value}\n" for x in model.metadata_props))
+    told = {"says": facts_of, "answer": scores_told, "seal": partial(put_facts, facts, model, path)}
+    yield Target("exported.onnx, metadata", facts, command, **told)
+
+
+def facts_of(content: bytes) -> dict[str, str]:
+    """Return what lines of ``key=value`` say."""
+    lines = content.decode(errors="replace").split("\n")
+    return {key: value for key, _, value in (line.partition("=") for line in lines) if key}
+
+
+def put_facts(facts: Path, model: onnx.ModelProto, path: Path) -> None:
+    """Write a model with the metadata that a file of facts tells."""
+    onnx.helper.set_model_props(model, facts_of(facts.read_bytes()))
+    onnx.save(model, path)
 
 
 def pair_in(folder: Path) -> Iterator[Target]:
@@ -359,7 +472,8 @@ def main() -> None:
     """Try as many inputs as are asked for; print a record."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("inputs", nargs="?", type=int, default=1000)
-    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    # Two at least: that one died must be told by another.
+    parser.add_argument("--workers", type=int, default=max(2, os.cpu_count()))
     parser.add_argument("--keep", action="store_true", help="keep the record in outputs/bench")
     wanted = parser.parse_args()
     record = Record(place_of("fuzz") if wanted.keep else None)

@@ -85,6 +85,7 @@ def run(
     """
     from fusionkd_lib import engine
     from fusionkd_lib.engine.graph import forget, unfinished
+    from fusionkd_lib.speed import note
 
     if any(tls.values()) and not (scheduler or "").startswith("tls://"):
         raise click.UsageError("--tls-ca, --tls-cert and --tls-key need --scheduler tls://...")
@@ -95,6 +96,8 @@ def run(
         forget(graph)
     if not unfinished(graph):
         return click.echo(f"All {len(graph)} nodes are done; --force does them again")
+    for told in {note(node.params) for node in unfinished(graph).values()} - {""}:
+        click.echo(f"Note: {told}", err=True)
     outcomes = engine.execute(graph, scheduler=scheduler, workers=workers, **tls)
     return _report(outcomes.values())
 

@@ -1,5 +1,6 @@
 """Export: one ONNX file gives the scores of its run, here and without this project."""
 
+import contextlib
 import copy
 import itertools
 import json
@@ -37,7 +38,7 @@ from fusionkd_lib.experiment import (
 from fusionkd_lib.export.frontend import FrontEnd
 from fusionkd_lib.export.onnx_file import export
 from fusionkd_lib.export.quantise import quantise
-from fusionkd_lib.exported import Told, open_exported
+from fusionkd_lib.exported import Told, fields, open_exported
 from fusionkd_lib.features import ClipFormat
 from fusionkd_lib.models import Normalise
 from fusionkd_lib.params import make_params
@@ -495,6 +496,63 @@ def with_fact(key: str, text: str):
     return make
 
 
+def with_graph(change):
+    """Write a good file whose model was changed."""
+
+    def make(path: Path, good: Path) -> None:
+        model = onnx.load(good)
+        change(model)
+        path.write_bytes(model.SerializeToString())
+
+    return make
+
+
+def reading_beside(model: onnx.ModelProto) -> None:
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="secret")
+
+
+def looping(model: onnx.ModelProto) -> None:
+    node = onnx.helper.make_node("Loop", [], ["never"], body=onnx.GraphProto(name="body"))
+    model.graph.node.append(node)
+
+
+def with_function(model: onnx.ModelProto) -> None:
+    model.functions.add(name="f", domain="x")
+
+
+def of_a_library(model: onnx.ModelProto) -> None:
+    model.graph.node[-1].domain = "com.microsoft"
+
+
+def greedy(model: onnx.ModelProto) -> None:
+    """Let the scores be a mean of 2^40 of each."""
+    (scores,) = (node for node in model.graph.node if "scores" in node.output)
+    scores.output[0] = "few"
+    shape = onnx.helper.make_tensor("many", onnx.TensorProto.INT64, [3], [2**40, 1, 1])
+    model.graph.initializer.append(shape)
+    model.graph.node.append(onnx.helper.make_node("Expand", ["few", "many"], ["all"]))
+    mean = onnx.helper.make_node("ReduceMean", ["all"], ["scores"], keepdims=0)
+    model.graph.initializer.append(
+        onnx.helper.make_tensor("axis", onnx.TensorProto.INT64, [1], [0])
+    )
+    mean.input.append("axis")
+    model.graph.node.append(mean)
+
+
+def scoring(kind: str):
+    """Let the scores be what another operator makes of them."""
+
+    def change(model: onnx.ModelProto) -> None:
+        (scores,) = (node for node in model.graph.node if "scores" in node.output)
+        scores.output[0] = "others"
+        model.graph.node.append(onnx.helper.make_node(kind, ["others"], ["scores"]))
+
+    return change
+
+
 def cut(path: Path, good: Path) -> None:
     path.write_bytes(good.read_bytes()[: good.stat().st_size * 2 // 3])
 
@@ -509,14 +567,41 @@ BAD = {
     "with a rate that is none": with_fact("sample_rate", "-1"),
     "with a label too few": with_fact("labels", '["a", "b"]'),
     "with a head that it has not": with_fact("heads", '["gammatone"]'),
+    "with weights in another file": with_graph(reading_beside),
+    "with a loop": with_graph(looping),
+    "with a function": with_graph(with_function),
+    "with operators of a library": with_graph(of_a_library),
+    "that takes all memory": with_graph(greedy),
+    "with scores below 0": with_graph(scoring("Neg")),
+    "of another format": lambda path, good: path.write_bytes(b"\x08\x00\x00\x00ORTM" + b"\0" * 99),
 }
+# What is seen before ONNX Runtime sees the file.
+SEEN = {"with weights in another file", "with a loop", "with a function"}
+SEEN |= {"with operators of a library"}
 
 
-@pytest.mark.parametrize("make", BAD.values(), ids=BAD)
-def test_a_file_that_is_not_ours_and_whole_is_refused_in_a_sentence(tmp_path, logmel, make):
-    make(tmp_path / "x.onnx", logmel)
+@pytest.mark.parametrize("kind", BAD)
+def test_a_file_that_is_not_ours_and_whole_is_refused_in_a_sentence(tmp_path, logmel, kind):
+    BAD[kind](tmp_path / "x.onnx", logmel)
     sentence = refused("tag", tmp_path / "x.onnx", write_sound(tmp_path / "a.wav"))
-    check(sentence, "x.onnx", "export it again")
+    check(
+        sentence, "x.onnx", "export it again", "more than one plain graph" if kind in SEEN else ""
+    )
+
+
+def test_the_fields_of_a_file_are_those_that_protobuf_reads(logmel):
+    content, model = logmel.read_bytes(), onnx.load(logmel)
+    (graph,) = (value for number, value in fields(memoryview(content)) if number == 7)
+    found = [(number, bytes(value)) for number, value in fields(graph) if number in (1, 5)]
+    assert len(list(fields(memoryview(b"\x0d" + b"1234" + b"\x09" + b"12345678")))) == 2
+    nodes = [(1, x.SerializeToString()) for x in model.graph.node]
+    tensors = [(5, x.SerializeToString()) for x in model.graph.initializer]
+    assert sorted(found) == sorted(nodes + tensors)
+    for end in range(1, 200):  # of a message that is cut, no field is made up
+        whole = list(fields(graph))
+        with contextlib.suppress(ValueError):
+            for field, expected in zip(fields(graph[:end]), whole, strict=False):
+                assert field == expected
 
 
 def test_a_missing_file_is_told():

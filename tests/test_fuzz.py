@@ -1,5 +1,7 @@
 """Fuzz: what a stranger hands in is used, or refused in a sentence."""
 
+import os
+import signal
 import time
 from collections import Counter
 from pathlib import Path
@@ -74,3 +76,30 @@ def test_inputs_are_shared_by_two_processes_and_each_counts_once(tmp_path, monke
     monkeypatch.setattr(fuzz, "AT_ONCE", 4)
     report = fuzz.fuzz(tmp_path, 10, workers=2)
     assert report["inputs_by_file"] == Counter({"run.yaml": 10})
+
+
+def test_an_input_that_ends_a_process_is_named(tmp_path, monkeypatch):
+    def crash(files: tuple) -> dict:
+        tries = Path(os.environ["FUSIONKD_OUTPUTS"]).with_name(fuzz.TRYING).exists()
+        if tries and os.getpid() != here:
+            signal.raise_signal(signal.SIGSEGV)
+        return {}
+
+    def one(folder: Path) -> list:
+        return [next(fuzz.inputs_in(folder))]
+
+    here = os.getpid()
+    monkeypatch.setenv("FUSIONKD_OUTPUTS", str(tmp_path / "outputs"))
+    monkeypatch.setattr(fuzz, "targets_in", one)
+    monkeypatch.setattr("fusionkd_lib.cli._plan", crash)
+    faults = fuzz.fuzz(tmp_path, 10, workers=2)["faults"]
+    assert faults
+    for fault in faults:
+        assert "run.yaml: ended the process (Fatal Python error: Segmentation fault): b'" in fault
+
+
+def test_what_differs_from_a_long_good_file_is_shown():
+    good = bytes(range(250)) * 20
+    changed = good[:1000] + b"xyz" + good[1010:]
+    told = fuzz.shown(changed, good)
+    assert told == "the good file with bytes 1000 to 1010 replaced by b'xyz'"

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from hostile import FETCH, check, holding, sentence_of, table
 
 from fusionkd_lib.cli import main
-from fusionkd_lib.datasets import urbansound8k
+from fusionkd_lib.datasets import archives, urbansound8k
 from fusionkd_lib.datasets.unpacking import extract
 
 # Archives
@@ -119,6 +119,28 @@ def test_a_download_with_a_wrong_checksum(tmp_path, served):
     (served / "UrbanSound8K.tar.gz").write_bytes(b"another file")
     sentence = refused_fetch(tmp_path / "data")
     check(sentence, "UrbanSound8K.tar.gz", "does not have the checksum md5:9aa69802", FETCH)
+    assert not list((tmp_path / "data").iterdir())
+
+
+@pytest.mark.parametrize("length", [True, False])
+def test_a_download_that_is_longer_than_was_published(tmp_path, served, monkeypatch, length):
+    if not length:  # a server may leave out how long its answer is
+        monkeypatch.setattr(Silent, "send_header", lambda *_: None)
+    monkeypatch.setattr(urbansound8k, "SIZES", {"UrbanSound8K.tar.gz": 3_000_000})
+    archive = served / "UrbanSound8K.tar.gz"
+    for n_bytes, says in ((3_000_000, "does not have the checksum"), (3_000_001, "is longer than")):
+        archive.write_bytes(b"x" * n_bytes)
+        check(refused_fetch(tmp_path / "data"), "UrbanSound8K.tar.gz", says)
+        assert not list((tmp_path / "data").iterdir())
+
+
+def test_a_file_without_a_published_size_has_the_limit_of_what_is_unpacked(
+    tmp_path, served, monkeypatch
+):
+    monkeypatch.setattr(urbansound8k, "SIZES", {})
+    monkeypatch.setattr(archives, "MOST_BYTES", 10)
+    (served / "UrbanSound8K.tar.gz").write_bytes(b"x" * 11)
+    check(refused_fetch(tmp_path / "data"), "is longer than 10 bytes", "put UrbanSound8K.tar.gz")
     assert not list((tmp_path / "data").iterdir())
 
 

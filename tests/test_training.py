@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from torch import nn
 from torch.nn import functional as F
 
 from fusionkd_lib import experiment, speed, training
 from fusionkd_lib.augmentation import augment
 from fusionkd_lib.batches import Data, batches, chance_of, shares, shuffled
+from fusionkd_lib.cli import main
 from fusionkd_lib.datasets.splits import make_split
 from fusionkd_lib.errors import InputError
 from fusionkd_lib.losses import Distillation
@@ -926,6 +928,32 @@ def test_all_shortcuts_are_those_that_pay_on_the_machine(monkeypatch, supported)
     assert set(resolve("all", torch.device("cpu"))) == both | {"fast_layers", "reuse_memory"}
     assert set(resolve("all", torch.device("cuda"))) == both | {"store_on_device"}
     assert resolve((), torch.device("cpu")) == ()
+
+
+@pytest.mark.parametrize(
+    ("supported", "shortcuts", "device", "told"),
+    [
+        (False, ["bfloat16", "channels_last"], "cpu", True),
+        (False, ["bfloat16"], "auto", True),
+        (False, ["bfloat16"], "cuda", False),
+        (False, ["channels_last"], "cpu", False),
+        (True, ["bfloat16"], "cpu", False),
+    ],
+)
+def test_a_shortcut_that_is_slow_on_this_machine_is_told_once(
+    monkeypatch, tmp_path, supported, shortcuts, device, told
+):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: supported)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr("fusionkd_lib.engine.execute", lambda *_, **__: {})
+    monkeypatch.setenv("FUSIONKD_OUTPUTS", str(tmp_path))
+    path = tmp_path / "run.yaml"
+    lines = "representations: [logmel, gammatone]", f"shortcuts: {shortcuts}", f"device: {device}"
+    path.write_text("\n".join(lines))  # two branches, a pair, a store, baselines
+    answer = CliRunner().invoke(main, ["run", str(path)])
+    assert answer.exit_code == 0, answer.output
+    assert len(answer.stderr.splitlines()) == told
+    assert ("ten times slower than float32: leave the name out" in answer.stderr) == told
 
 
 def test_a_recipe_takes_all_the_shortcuts_of_the_machine(tiny):

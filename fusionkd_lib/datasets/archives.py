@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pooch
-from requests.exceptions import RequestException  # raised by pooch's downloads
+import requests
+from tqdm import tqdm
 
 from fusionkd_lib import catalogue
 from fusionkd_lib.datasets import files
-from fusionkd_lib.datasets.unpacking import SUFFIXES, extract
+from fusionkd_lib.datasets.unpacking import MOST_BYTES, SUFFIXES, extract
 from fusionkd_lib.errors import InputError, choose, seen
 from fusionkd_lib.reading import parse_json, read_bytes
 from fusionkd_lib.storage import write_json
 
 # The module of each dataset on disk holds its NAME, SOURCE, LICENCE, CITATION, ARCHIVES (file ->
-# checksum or None), ARCHIVE_ROOT and `expected_files`.
+# checksum or None), ARCHIVE_ROOT and `expected_files`; where they are known, SIZES (file -> bytes).
 DATASETS = {
     name: import_module(entry.loader.partition(":")[0])
     for name, entry in catalogue.DATASETS.items()
@@ -50,8 +51,8 @@ def fetch(name: str, root: str | Path, *, base_url: str | None = None) -> dict[s
     Raises
     ------
     InputError
-        If the name is unknown, a file cannot be reached or written or has another checksum, or an
-        archive is damaged or unsafe.
+        If the name is unknown, a file cannot be reached or written, is longer than was published or
+        than anything is unpacked to, or has another checksum, or an archive is damaged or unsafe.
     """
     dataset, root = DATASETS[choose("dataset", name, DATASETS)], Path(root).absolute()
     base_url = base_url or f"{dataset.SOURCE}/files"
@@ -61,7 +62,8 @@ def fetch(name: str, root: str | Path, *, base_url: str | None = None) -> dict[s
     try:
         for file, pinned in dataset.ARCHIVES.items():
             checksum = pinned or known.get(file)
-            path = _download(f"{base_url}/{file}", root, checksum=checksum)
+            most = getattr(dataset, "SIZES", {}).get(file, MOST_BYTES)
+            path = _download(f"{base_url}/{file}", root, checksum=checksum, most=most)
             checksums[file] = checksum or f"sha256:{pooch.file_hash(path)}"
         write_json(root / RECORD, record)
     except OSError as error:
@@ -122,18 +124,29 @@ def describe(report: dict[str, Any]) -> str:
     return "\n  ".join([f"{report['dataset']} in {report['root']}: {clips} clips", counted, *told])
 
 
-def _download(url: str, root: Path, *, checksum: str | None) -> str:
+def _download(url: str, root: Path, *, checksum: str | None, most: int) -> str:
     name = url.rsplit("/", 1)[-1]
-    download = pooch.HTTPDownloader(progressbar=True, chunk_size=1 << 20)
+    way_out = f"check the network, or put {name} into {root}, and try again"
+
+    def download(url: str, path: str, _: Any) -> None:
+        with requests.get(url, stream=True, timeout=30) as answer, open(path, "wb") as file:
+            answer.raise_for_status()
+            size = int(answer.headers.get("content-length", 0))
+            with tqdm(total=size, ncols=79, unit="B", unit_scale=True) as bar:
+                for chunk in answer.iter_content(1 << 20):
+                    if file.tell() + len(chunk) > most:
+                        raise InputError(f"{url}: is longer than {most:,} bytes: {way_out}")
+                    bar.update(file.write(chunk))
+
     try:
         return pooch.retrieve(url, checksum, fname=name, path=root, downloader=download)
-    except RequestException as error:
+    except requests.RequestException as error:
         answer = "cannot be reached"
         if error.response is not None:
             answer = f"answers {error.response.status_code} {error.response.reason}"
-            error.response.close()  # pooch leaves it open
-        way_out = f"check the network, or put {name} into {root}, and try again"
         raise InputError(f"{url}: {answer}: {way_out}") from error
+    except InputError:
+        raise
     except ValueError as error:  # how pooch reports a wrong checksum
         way_out = "fetch it again; if that does not help, it is not the file that was published"
         raise InputError(f"{url}: does not have the checksum {checksum}: {way_out}") from error

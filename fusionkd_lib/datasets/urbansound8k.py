@@ -20,8 +20,9 @@ CITATION = (
     "J. Salamon, C. Jacoby and J. P. Bello, A Dataset and Taxonomy for Urban Sound Research, "
     "22nd ACM International Conference on Multimedia, Orlando, 2014."
 )
-# File of the record -> its checksum.
+# File of the record -> its checksum, and its bytes.
 ARCHIVES = {"UrbanSound8K.tar.gz": "md5:9aa69802bbf37fb986f71ec1483a196e"}
+SIZES = {"UrbanSound8K.tar.gz": 6_023_741_708}
 # The archive's top folder, around the layout above.
 ARCHIVE_ROOT = "UrbanSound8K"
 

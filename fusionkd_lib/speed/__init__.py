@@ -42,7 +42,7 @@ import torch
 from torch import nn
 
 from fusionkd_lib.errors import InputError
-from fusionkd_lib.params import SHORTCUTS
+from fusionkd_lib.params import SHORTCUTS, Params
 from fusionkd_lib.speed.fast_layers import use_fast_layers
 from fusionkd_lib.speed.memory import reuse_memory
 
@@ -76,6 +76,17 @@ def _pays(device: torch.device) -> dict[str, bool]:
         has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
         rest = {"fast_layers": False, "reuse_memory": False}  # measured on the CPU alone
     return rest | {"bfloat16": has_bfloat16, "float16_store": False}
+
+
+def note(params: Params) -> str:
+    """Say which shortcut makes a run slower on this machine, and the way out; nothing where none.
+
+    Ten times: an epoch of EfficientNet-Lite0 that takes 37 s in float32 took more than 300 s.
+    """
+    slow = "bfloat16" in params.shortcuts and not torch.cpu._is_avx512_bf16_supported()
+    on_cpu = params.device == "cpu" or (params.device == "auto" and not torch.cuda.is_available())
+    told = "shortcuts = bfloat16: on this processor some ten times slower than float32: leave the"
+    return f"{told} name out (the run then has another name), or wait" if slow and on_cpu else ""
 
 
 def resolve_device(name: str) -> torch.device:
