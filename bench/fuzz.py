@@ -205,7 +205,13 @@ def names_in(folder: Path, outputs: Path) -> set[Path]:
 names_before = cache(names_in)
 
 
-# An interval of 500 resamples costs more than all else.
+SMALL = patch.dict(
+    catalogue.TRUNKS, mobilenet_v2=catalogue.Trunk(f"{__name__}:small_trunk", depth=2)
+)
+
+
+# To build a whole trunk, or to resample 500 times, costs more than to read any file.
+@SMALL
 @patch.object(metrics, "bootstrap", partial(metrics.bootstrap, n_resamples=20))
 def told_by(command: list[str]) -> Result:
     """Return what a command answers."""
@@ -390,7 +396,8 @@ def inputs_in(folder: Path) -> Iterator[Target]:
 def branch_in(folder: Path) -> Iterator[Target]:
     """Make a trained branch, and the sounds that it tags."""
     hostile = import_module("hostile")
-    run = hostile.tiny_run(folder / "branch")
+    with SMALL:
+        run = hostile.tiny_run(folder / "branch")
     for suffix in ("wav", "flac", "ogg", "aiff", "mp3"):
         path = folder / f"x.{suffix}"
         soundfile.write(path, np.tile(hostile.tone(), 2), 8000)
@@ -403,22 +410,20 @@ def branch_in(folder: Path) -> Iterator[Target]:
         yield Target(f"branch/{name}", path, command, **told)
     path = run.folder / "complete.json"
     yield Target(f"branch/{path.name}", path, command, None, scores_told)
-    yield from exported_in(folder)
+    yield from exported_in(folder, run.folder)
 
 
 def small_trunk(*, width: float, pretrained: bool) -> tuple[torch.nn.Sequential, int]:
-    """Return two layers, so that a file is small and its graph a good part of it."""
+    """Return two layers, so that files are small, and what is not weights a good part of them."""
     n_channels = round(16 * width)
     layers = torch.nn.Conv2d(3, n_channels, 3, 4), torch.nn.BatchNorm2d(n_channels)
     return torch.nn.Sequential(*layers), n_channels
 
 
-def exported_in(folder: Path) -> Iterator[Target]:
-    """Make an exported file that tags a sound; its metadata are a target of their own."""
-    trunk = catalogue.Trunk(f"{__name__}:small_trunk", depth=2)
-    with patch.dict(catalogue.TRUNKS, {"mobilenet_v2": trunk}):
-        run = import_module("hostile").tiny_run(folder / "to-export")
-        export(load_tagger(run.folder), path := folder / "x.onnx")
+def exported_in(folder: Path, run: Path) -> Iterator[Target]:
+    """Export the branch to a file that tags a sound; its metadata are a target of their own."""
+    with SMALL:
+        export(load_tagger(run), path := folder / "x.onnx")
     command = ["tag", str(path), str(folder / "x.wav")]
     yield Target("exported.onnx", path, command, model_of, scores_told)
     model, facts = onnx.load(path), folder / "facts.txt"
