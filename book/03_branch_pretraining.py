@@ -79,7 +79,7 @@ import torch
 from IPython.display import Markdown, display
 from torch import nn
 
-from fusionkd_book import exercises, figures
+from fusionkd_book import exercises, figures, play
 from fusionkd_lib import experiment, metrics, tables, training
 from fusionkd_lib.losses import classification_loss
 from fusionkd_lib.models import n_parameters
@@ -446,9 +446,26 @@ display(
 )
 
 # %% [markdown]
-# ## What it gets wrong
+# ## What it gets wrong, and what you do
 #
-# **Predict:** which two classes does it mix up most? You have heard all ten in chapter 1.
+# You first: ten clips of ten test recordings, drawn without a look at what they are, so that one class may come twice
+# and another not at all. **Predict:** who names more of them, you or the network?
+
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
+if clips.status == "synthetic" and not data.multi_label:
+    drawn = play.draw_clips(run.test.groups)
+    display(
+        play.listening(
+            [clips.read(int(split.test[i]), params.sample_rate) for i in drawn],
+            run.test.targets[drawn],
+            run.scores[name][drawn].argmax(axis=1),
+            clips.classes,
+            sample_rate=params.sample_rate,
+        )
+    )
+
+# %% [markdown]
+# Now all of its test clips. **Predict:** which two classes does it mix up most?
 
 # %% tags=["hide-input"] jupyter={"source_hidden": true}
 if data.multi_label:
@@ -485,6 +502,45 @@ if not data.multi_label:
 # %% [markdown]
 # Count recordings, not clips: when the clips of one recording fail together, one odd dog looks like a weakness of the
 # method. This is why the interval above draws whole recordings.
+#
+# ## Where would you put the threshold?
+#
+# The highest score names a class, and no threshold is needed. On a lamp post one is: how many false alarms is a siren
+# worth? Take one class as a tag of its own, the one whose curve has the smallest area, and move the threshold.
+# **Predict:** when it rises, recall can only fall. Can precision fall as well?
+
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
+all_tags = run.test.targets if data.multi_label else np.eye(data.n_classes)[run.test.targets]
+hardest = int(np.nanargmin(metrics.per_class_auprc(all_tags, run.scores[name])))
+known = ~np.isnan(all_tags[:, hardest])
+has_it, its_scores = all_tags[known, hardest], run.scores[name][known, hardest]
+
+# %%
+play.threshold(has_it, its_scores, tag=clips.classes[hardest])
+
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
+ax = play.draw_thresholds(has_it, its_scores)
+figures.show(
+    ax,
+    alt="Precision against recall of one tag on the test clips, three thresholds marked",
+    caption=f"**Figure 3.5.** Three thresholds on the curve of *{clips.classes[hardest].replace('_', ' ')}*: a strict one "
+    "misses more, a lax one has more false alarms.",
+)
+display(Markdown(tables.markdown(play.at_marked(has_it, its_scores))))
+
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
+_, n_said, n_hits = np.array(play.cuts(has_it, its_scores)).T
+drops = int((np.diff((n_hits / n_said)[::-1]) < 0).sum())
+display(
+    Markdown(
+        f"With each score as a threshold, from the lowest up, precision falls at **{drops}** of {len(n_said) - 1} steps: "
+        "where the step leaves out a clip that has the tag, the share of right ones among the rest is smaller."
+    )
+)
+
+# %% [markdown]
+# No place on the curve is right for everyone. Whoever wakes people by night wants precision; whoever must hear every
+# gun shot pays for recall with false alarms. The area judges the order alone, and leaves the choice to you.
 #
 # ## Recap
 #

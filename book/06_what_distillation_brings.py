@@ -29,8 +29,9 @@
 import numpy as np
 from IPython.display import Markdown, display
 
-from fusionkd_book import exercises, figures, study, tuning
+from fusionkd_book import exercises, figures, play, study, tuning
 from fusionkd_lib import tables
+from fusionkd_lib.params import load_params
 from fusionkd_lib.runs import find_records, project_root
 
 figures.use_style()
@@ -255,6 +256,31 @@ else:
     display(Markdown("There is one seed of each so far."))
 
 # %% [markdown]
+# Draw some yourself. These are seeds of one small pair of urban synth (`params/seeds/twenty.yaml`), all on the same
+# clips, shuffled anew for you. The gain of a seed is that of its two branches together. **Predict:** after how many
+# will you know its sign?
+
+# %%
+numbers, series = play.gains_by_seed(find_records(reference / "twenty")[0])
+play.seeds(numbers, series)
+
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
+ax = play.draw_seeds(series)
+figures.show(
+    ax,
+    alt="The gain of each seed as a triangle, upright for a gain and upside down for a loss, and the mean over seeds with its interval",
+    caption="**Figure 6.3.** All seeds face up: triangles are upright for gains, upside down for losses. The diamond is their mean, the "
+    "bar its interval over seeds.",
+)
+
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
+wanted = {each.seed for each in load_params(project_root() / "params" / "seeds" / "twenty.yaml")}
+display(Markdown(f"{len(numbers)} of {len(wanted)} seeds are in.\n\n{play.tell(series)}"))
+
+# %% [markdown]
+# The mean settles as the root of the number of seeds, slowly. The bar knows of seeds alone: all were judged on the same
+# recordings, and others might move them all together.
+#
 # Two remedies: more seeds, and pairs that share a seed. The arms of a block share parents, order and views, so that
 # much of a seed's luck cancels in their difference; what does not is drawn together with the recordings.
 #

@@ -4,6 +4,7 @@
 """
 
 import io
+import json
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 from bs4 import BeautifulSoup
 from PIL import Image
+from scipy import stats
 
 from fusionkd_book import web
 
@@ -207,17 +209,21 @@ def test_the_search_field_leads_to_the_results(desk):
     page.close()
 
 
-@pytest.mark.parametrize("name", LOOKED_AT)
-def test_axe_finds_no_serious_fault(opened, name):
-    page, _ = opened(name)
+def seen_by_axe(page) -> list[tuple[str, list]]:
+    """Return the serious faults that axe finds on a page as it is now."""
     page.add_script_tag(path=web.vendor("axe-core@4.14.1", SITE.parent / "vendor"))
     found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
-    serious = [
+    return [
         (fault["id"], [node["target"] for node in fault["nodes"]][:3])
         for fault in found
         if fault["impact"] in ("serious", "critical")
     ]
-    assert serious == []
+
+
+@pytest.mark.parametrize("name", LOOKED_AT)
+def test_axe_finds_no_serious_fault(opened, name):
+    page, _ = opened(name)
+    assert seen_by_axe(page) == []
 
 
 def test_the_dark_leaves_spectrograms_as_they_are(desk):
@@ -273,3 +279,103 @@ def test_every_module_of_the_library_has_a_page_in_the_contents():
         link["href"].partition("#")[0] for link in soup("library.html").select("article a[href]")
     }
     assert {f"library/{name}.html" for name in names} - links == set()
+
+
+# Things to play with. What they hold stands in the page as it was built.
+
+BRANCH, BRINGS = "03_branch_pretraining.html", "06_what_distillation_brings.html"
+
+
+def game(opened, name: str, key: str):
+    """Return a page, its faults, the game whose data have a key, and those data."""
+    page, faults = opened(name)
+    held = [json.loads(script.string) for script in soup(name).select(".play script[type]")]
+    (index,) = [i for i, data in enumerate(held) if key in data]
+    return page, faults, page.locator(".play").nth(index), held[index]
+
+
+def still_fine(page, faults) -> None:
+    assert page.evaluate("document.scrollingElement.scrollWidth - innerWidth") == 0
+    assert faults == []
+    assert seen_by_axe(page) == []
+
+
+def confusion_on(table) -> np.ndarray:
+    cells = table.locator("tbody tr").evaluate_all(
+        "rows => rows.map(row => [...row.querySelectorAll('td')].map(cell => +cell.innerText))"
+    )
+    return np.array(cells)
+
+
+def test_ten_clips_are_named_by_keyboard_and_both_matrices_are_right(opened):
+    page, faults, place, data = game(opened, BRANCH, "sounds")
+    truth, n = np.array(data["truth"]), len(data["classes"])
+    mine = np.where(np.arange(len(truth)) < 4, truth, (truth + 1) % n)
+    for step, said in enumerate(mine, 1):
+        assert f"Clip {step} of {len(truth)}" in place.locator("[aria-live]").inner_text()
+        place.get_by_role("button", name=data["classes"][said], exact=True).focus()
+        page.keyboard.press("Enter")
+    for answers, name in ((mine, "You"), (np.array(data["network"]), "The network")):
+        expected = np.zeros((n, n), int)
+        np.add.at(expected, (truth, answers), 1)
+        table = place.locator("table.confusion").filter(has_text=f"{name}: {expected.trace()} of")
+        assert (confusion_on(table) == expected).all()
+    assert not place.locator(".answers").is_visible()
+    assert page.evaluate("document.activeElement.textContent").startswith("You named 4 of 10")
+    still_fine(page, faults)
+    place.get_by_role("button", name="Once more").click()
+    assert place.locator(".answers").is_visible()
+    assert place.locator("table").count() == 0
+
+
+def test_the_slider_counts_what_it_says(opened):
+    page, faults, place, data = game(opened, BRANCH, "ranked")
+    has_it = np.array(list(data["ranked"])) == "1"
+    slider = place.get_by_role("slider")
+    slider.focus()
+    for key, presses in (("End", 1), ("ArrowLeft", 7), ("ArrowLeft", 20), ("Home", 1)):
+        for _ in range(presses):
+            page.keyboard.press(key)
+        stop = len(data["points"]) - 1 - int(slider.input_value())
+        said = has_it[: data["points"][stop][1]]
+        counts = [int(text) for text in place.locator(".tiles b").all_inner_texts()]
+        assert counts == [said.sum(), (~said).sum(), has_it.sum() - said.sum()]
+        told = place.locator("[aria-live]").inner_text()
+        assert f"precision {said.sum()} of {len(said)}" in told
+        assert f"recall {said.sum()} of {has_it.sum()}" in told
+        assert told in slider.get_attribute("aria-valuetext")
+        dot = place.locator("circle")
+        across, down = (float(dot.get_attribute(key)) for key in ("cx", "cy"))
+        recall, precision = said.sum() / has_it.sum(), said.mean()
+        assert (across, down) == pytest.approx((40 + 280 * recall, 12 + 170 * (1 - precision)))
+    still_fine(page, faults)
+
+
+def test_seeds_are_drawn_and_their_mean_has_the_interval_of_scipys_test(opened):
+    page, faults, place, data = game(opened, BRINGS, "quantiles")
+    for gains in data["series"].values():
+        place.get_by_role("button", name="Start again").click()
+        drawn = []
+        for n in range(1, len(gains) + 1):
+            place.get_by_role("button", name="Another seed" if n < 4 else "All of them").click()
+            told = (
+                place.locator("[aria-live]").inner_text().replace("\u2212", "-").replace("±", "+")
+            )
+            number = re.search(r"Seed (\d+): ([+-][\d.]+) points", told)
+            drawn.append(gains[data["seeds"].index(int(number[1]))])
+            assert float(number[2]) == pytest.approx(drawn[-1], abs=0.051)
+            if n == 4:
+                drawn = gains
+            if n > 1:
+                values = [float(x) for x in re.findall(r"[+-][\d.]+\d", told)[1:]]
+                ends = stats.ttest_1samp(drawn, 0).confidence_interval(0.95)
+                assert values == pytest.approx([np.mean(drawn), *ends], abs=0.051)
+                assert ("with zero in it" in told) == (ends.low <= 0 <= ends.high)
+            if n == 4:
+                break
+        assert place.get_by_role("button", name="Another seed").is_disabled()
+        assert place.locator("svg text").count() > len(gains)
+        options = list(data["series"])
+        if len(options) > 1:
+            place.get_by_role("combobox").select_option(options[-1])
+    still_fine(page, faults)
