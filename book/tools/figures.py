@@ -323,7 +323,7 @@ def players(sounds: Mapping[str, np.ndarray], *, sample_rate: int, status: str) 
     blocks = [
         f'<div style="display:inline-block;margin:0 1em 0.6em 0"><div>{name}</div>'
         f'<audio controls style="width:15em" src="data:audio/mpeg;base64,'
-        f'{base64.b64encode(_mp3(sound, sample_rate)).decode()}"></audio></div>'
+        f'{base64.b64encode(mp3(sound, sample_rate)).decode()}"></audio></div>'
         for name, sound in sounds.items()
     ]
     display(HTML("".join(blocks)))
@@ -331,7 +331,8 @@ def players(sounds: Mapping[str, np.ndarray], *, sample_rate: int, status: str) 
     display(Markdown(f"*{kind}. No player here, as on GitHub? `make lab` and `make site` play.*"))
 
 
-def _mp3(sound: np.ndarray, sample_rate: int) -> bytes:
+def mp3(sound: np.ndarray, sample_rate: int) -> bytes:
+    """Return a sound (N,), at nine tenths of full scale, as the bytes of an MP3 file."""
     buffer = io.BytesIO()
     soundfile.write(buffer, 0.9 * sound / np.abs(sound).max(), sample_rate, format="MP3")
     return buffer.getvalue()
