@@ -24,6 +24,7 @@ from fusionkd_lib.export.quantise import halve, quantise, training_clips
 from fusionkd_lib.exported import OPSET, SUFFIX, Told
 from fusionkd_lib.storage import replacing, write_text
 from fusionkd_lib.tagging import Tagger, told_of
+from fusionkd_lib.torchvision_import import classification_models
 
 
 def export(
@@ -92,7 +93,7 @@ def write_graph(classifier: Classifier, path: Path) -> None:
     outputs, n_samples = [*classifier.told.outputs.values()], classifier.told.n_samples
     sizes = {"waveform": {0: "batch", 1: "samples"}} | {name: {0: "batch"} for name in outputs}
     named = {"input_names": ["waveform"], "output_names": outputs, "opset_version": OPSET}
-    shuffles = patch("torchvision.models.shufflenetv2.channel_shuffle", shuffled)
+    shuffles = patch.object(classification_models().shufflenetv2, "channel_shuffle", shuffled)
     pools = patch("torch.nn.functional.adaptive_avg_pool2d", pooled)
     with warnings.catch_warnings(), torch.inference_mode(), shuffles, pools:
         warnings.simplefilter("ignore")
