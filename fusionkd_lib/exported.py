@@ -71,9 +71,8 @@ class Told(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         """Return what is told of one of the heads."""
         if head == self.head:
             return self
-        own = {"thresholds": self.thresholds_of[head], "score": self.score_of[head]}
-        own |= {"head": head, "heads": (), "thresholds_of": {}, "score_of": {}}
-        return self.model_copy(update=own)
+        own = {"head": head, "thresholds": self.thresholds_of[head], "score": self.score_of[head]}
+        return self.model_copy(update=own | {"heads": (), "thresholds_of": {}, "score_of": {}})
 
     @property
     def warning(self) -> str:

@@ -233,6 +233,16 @@ def test_int8_has_weights_of_a_byte_and_scores_like_those_of_pytorch(tmp_path):
     assert np.corrcoef(scores.ravel(), expected.ravel())[0, 1] > 0.4
 
 
+def test_two_products_of_an_int8_file_fit_in_16_bits_on_every_processor(tmp_path):
+    written(tagger_of("logmel"), tmp_path / "a.onnx")
+    quantise(tmp_path / "a.onnx", sounds(3))
+    stored = [numpy_helper.to_array(x) for x in onnx.load(tmp_path / "a.onnx").graph.initializer]
+    weights = [x for x in stored if x.dtype == np.int8 and x.ndim > 1]
+    assert weights
+    # Of an activation of a byte each; without VNNI, a larger sum is cut off.
+    assert max(2 * 255 * np.abs(x.astype(int)).max() for x in weights) < 2**15
+
+
 def test_int8_weights_are_the_nearest_multiples_of_their_channels_step(tmp_path):
     tagger = tagger_of("logmel", trunk="squeezenet1_1", width=1.0)
     exported = written(tagger, tmp_path / "a.onnx")
@@ -309,7 +319,8 @@ def finished(root: Path, *, data: str = "0123456789abcdef", **changes) -> str:
     """Write a finished branch run, whose network `settled` made, and return its folder."""
     params = make_params(SMALL | {"representations": ["logmel"]} | changes)
     scores = np.eye(len(CLASSES))[:, ::-1] * 0.5 + 0.1
-    state = {"logmel": tagger_of("logmel").network.state_dict()}
+    network = {key: changes[key] for key in ("trunk", "width") if key in changes}
+    state = {"logmel": tagger_of("logmel", **network).network.state_dict()}
     run = write_run(root, params, {"logmel": scores}, branch="logmel", weights=state, data=data)
     return str(run.folder)
 
@@ -364,6 +375,14 @@ def test_a_file_tags_as_its_run_does_and_tells_where_it_comes_from(tmp_path):
     assert (told.digest, told.commit) == (record.digest, record.provenance.commit)
     assert told.thresholds == tuple(record.metrics["logmel"]["thresholds"])
     assert (told.labels, told.licence) == (CLASSES, "MIT")
+
+
+def test_a_trunk_that_is_not_torchvisions_is_exported_in_a_process_of_its_own(tmp_path):
+    run = finished(tmp_path / "runs", trunk="efficientnet_lite0", width=1.0)
+    code = "from fusionkd_lib.cli import main; main()"  # no other trunk was there before
+    given = [sys.executable, "-c", code, "export", run, "--out", tmp_path / "a.onnx"]
+    subprocess.run(given, check=True)
+    assert_same(load_tagger(run), open_exported(tmp_path / "a.onnx"), sounds(3))
 
 
 def test_int8_is_calibrated_on_the_training_clips_of_the_run(tmp_path):
