@@ -206,18 +206,23 @@ def tag(run: str, audio: tuple[Path, ...], head: str | None, windows: bool) -> i
 
 @main.command("export")
 @click.argument("run")
-@click.option("--head", help="A branch of the run, or fused; by default the run's own.")
+@click.option("--head", help="A branch, fused, or all (fused and each branch); else the run's own.")
 @click.option("--out", required=True, type=PATH, help="The file to write, FILE.onnx.")
 @click.option("--int8", is_flag=True, help="Quantise, calibrated on the training clips.")
-def export_run(run: str, head: str | None, out: Path, int8: bool) -> None:
+@click.option("--float16", is_flag=True, help="Store the weights in 16 bits.")
+def export_run(run: str, head: str | None, out: Path, int8: bool, float16: bool) -> None:
     """Write a trained RUN into one ONNX file, waveform to scores, with a model card beside it."""
     from fusionkd_lib.exported import require_tools
     from fusionkd_lib.tagging import load_tagger
 
+    if int8 and float16:
+        raise InputError("--int8 and --float16: a file has one precision: leave one of them out")
     require_tools("onnx", "onnxruntime")
     from fusionkd_lib.export.onnx_file import export
 
-    export(load_tagger(run, head), out, int8=int8)
+    precision = "int8" if int8 else "float16" if float16 else "float32"
+    tagger = load_tagger(run, None if head == "all" else head)
+    export(tagger, out, precision=precision, all_heads=head == "all")
 
 
 @main.group()

@@ -5,7 +5,7 @@ trust: it is ours and whole, or it is refused in one sentence.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +28,9 @@ class Told(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     digest: str  # of the run's complete.json
     commit: str
     head: str
+    heads: tuple[str, ...] = ()  # whose scores are further outputs, `scores_logmel` and so on
+    thresholds_of: dict[str, tuple[float, ...]] = {}  # of those heads
+    score_of: dict[str, float] = {}
     labels: tuple[str, ...]
     thresholds: tuple[float, ...]
     multi_label: bool
@@ -39,13 +42,26 @@ class Told(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     licence: str  # of the training data
     metric: str
     score: float  # by that metric, on the run's test clips, in the precision of its training
-    precision: Literal["float32", "int8"] = "float32"
-    in_float32: tuple[str, ...] = ()  # layers of an int8 file
+    precision: Literal["float32", "float16", "int8"] = "float32"
+    in_float32: tuple[str, ...] = ()  # what a file of another precision has in this one
 
     @property
     def n_samples(self) -> int:
         """Samples of a window."""
         return round(self.window_seconds * self.sample_rate)
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        """The name of the file's output of each head."""
+        return {self.head: "scores"} | {head: f"scores_{head}" for head in self.heads}
+
+    def of(self, head: str) -> "Told":
+        """Return what is told of one of the heads."""
+        if head == self.head:
+            return self
+        own = {"thresholds": self.thresholds_of[head], "score": self.score_of[head]}
+        own |= {"head": head, "heads": (), "thresholds_of": {}, "score_of": {}}
+        return self.model_copy(update=own)
 
     @property
     def warning(self) -> str:
@@ -64,14 +80,21 @@ class Exported:
         Its metadata.
     session
         ONNX Runtime's.
+    output
+        The name of the scores that are taken.
     """
 
     told: Told
     session: Any
+    output: str = "scores"
 
     def scores(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
         """Return the scores (B, K) in [0, 1] of B waveforms (N,) of one length."""
-        return self.session.run(["scores"], {"waveform": np.stack(waveforms)})[0]
+        return self.session.run([self.output], {"waveform": np.stack(waveforms)})[0]
+
+    def of(self, head: str) -> "Exported":
+        """Return the classifier of one of the file's heads."""
+        return replace(self, told=self.told.of(head), output=self.told.outputs[head])
 
 
 def require_tools(*names: str) -> None:
@@ -98,9 +121,11 @@ def open_exported(path: str | Path) -> Exported:
         session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
         found = session.get_modelmeta().custom_metadata_map
         told = Told(**{key: parse_json(text.encode()) for key, text in found.items()})
+        numbers = {told.outputs[head]: len(told.of(head).thresholds) for head in told.outputs}
+        sizes = {output.name: output.shape[-1] for output in session.get_outputs()}
     except Exception as error:  # of ONNX Runtime's, a dozen; of metadata, what parsing raises
         fault = f"is damaged, or no file of this version's fusionkd export ({type(error).__name__})"
         raise InputError(f"{path}: {fault}: {remedy}") from None
-    if not len(told.labels) == len(told.thresholds) == session.get_outputs()[0].shape[-1]:
+    if sizes != numbers or {*sizes.values()} != {len(told.labels)}:
         raise InputError(f"{path}: its labels, thresholds and scores differ in number: {remedy}")
     return Exported(told, session)

@@ -86,7 +86,7 @@ def load_tagger(run_folder: str | Path, head: str | None = None) -> Classifier:
         The run's folder, or its name, or a file that ends in ``.onnx``.
     head
         A branch of the run, or ``"fused"``; else the branch of a branch run, and the fused
-        classifier of a fusion run.
+        classifier of a fusion run. A file has the heads that it was exported with.
 
     Raises
     ------
@@ -95,9 +95,8 @@ def load_tagger(run_folder: str | Path, head: str | None = None) -> Classifier:
         another network's.
     """
     if str(run_folder).endswith(SUFFIX):
-        exported = open_exported(run_folder)
-        choose("head", head or exported.told.head, [exported.told.head])
-        return exported
+        file = open_exported(run_folder)
+        return file.of(choose("head", head or file.told.head, list(file.told.outputs)))
     run = _find_run(run_folder).record
     heads = list(run.scores)  # the fused classifier, where there is one, comes last
     head = choose("head", head or heads[-1], heads)
@@ -105,10 +104,10 @@ def load_tagger(run_folder: str | Path, head: str | None = None) -> Classifier:
     params = run.params.replace(representations=named, branch=None)
     network = load_fusion(run) if head == FUSED else load_branch(run, head)
     given = clip_format(params), network.eval(), representations_of(params), run
-    return Tagger(_told(run, head), *given)
+    return Tagger(told_of(run, head), *given)
 
 
-def _told(run: Record, head: str) -> Told:
+def told_of(run: Record, head: str) -> Told:
     """Return what a classifier of a run tells of itself."""
     origin, params, labels = run.provenance, run.params, run.provenance.classes
     facts = origin.model_dump(include={"commit", "dataset", "data_status", "data_note", "metric"})

@@ -1,9 +1,12 @@
 """Export: one ONNX file gives the scores of its run, here and without this project."""
 
+import copy
+import itertools
 import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -18,9 +21,10 @@ from handmade import write_run
 from hostile import check, refused, sentence_of
 from onnx import numpy_helper
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from fusionkd_lib import features, representations
-from fusionkd_lib.catalogue import TRUNKS
+from fusionkd_lib.catalogue import FUSED, TRUNKS
 from fusionkd_lib.cli import main
 from fusionkd_lib.datasets import urban_synth
 from fusionkd_lib.experiment import (
@@ -109,7 +113,9 @@ def tagger_of(*names: str, multi_label: bool = True, **changes) -> Tagger:
     normalise = Normalise(-50.0, 20.0)
     branches = [build_branch(params, name, len(CLASSES), normalise) for name in names]
     network = branches[0] if len(names) == 1 else build_fusion(params, branches, len(CLASSES))
-    told = TOLD.model_copy(update={"multi_label": multi_label, "head": names[0]})
+    told = TOLD.model_copy(
+        update={"multi_label": multi_label, "head": network.name if len(names) == 1 else FUSED}
+    )
     clip_format = ClipFormat(RATE, WINDOW / RATE, params.hop_length, params.pad)
     return settled(Tagger(told, clip_format, network, representations_of(params), None))
 
@@ -248,6 +254,53 @@ def test_int8_weights_are_the_nearest_multiples_of_their_channels_step(tmp_path)
     assert np.corrcoef(scores.ravel(), exported.scores(sounds(12)).ravel())[0, 1] > 0.8
 
 
+# float16
+
+
+def folded(network: nn.Module) -> nn.Module:
+    """Return a copy whose BatchNorm layers are part of the convolutions that they follow."""
+    network = copy.deepcopy(network)
+    for module in network.modules():
+        for (name, layer), (after, norm) in itertools.pairwise([*module.named_children()]):
+            if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(module, name, fuse_conv_bn_eval(layer, norm))
+                setattr(module, after, nn.Identity())
+    return network
+
+
+@torch.no_grad()
+def test_float16_gives_the_scores_of_pytorch_with_weights_rounded_to_16_bits(tmp_path):
+    tagger = tagger_of("logmel", width=1.0, head=(160, 64))
+    written(tagger, tmp_path / "a.onnx")
+    export(tagger, tmp_path / "half.onnx", precision="float16")
+    exported = open_exported(tmp_path / "half.onnx")
+    network = folded(tagger.network)
+    for weights in network.parameters():
+        if weights.ndim > 1:
+            weights.copy_(weights.half().float())
+    assert_same(replace(tagger, network=network), exported, sounds(6))
+    full, half = ((tmp_path / name).stat().st_size for name in ("a.onnx", "half.onnx"))
+    assert half < 0.55 * full
+    card = (tmp_path / "half.md").read_text()
+    assert exported.told.precision == "float16"
+    assert "| precision | float16; in single precision: front end, biases" in card
+
+
+def test_a_weight_beyond_the_range_of_16_bits_stays_as_it_is(tmp_path):
+    tagger = copy.deepcopy(tagger_of("logmel"))
+    with torch.no_grad():
+        tagger.network.head[0].weight[0, 0] = 1e5
+    export(tagger, tmp_path / "a.onnx", precision="float16")
+    stored = [numpy_helper.to_array(x) for x in onnx.load(tmp_path / "a.onnx").graph.initializer]
+    assert [x.dtype for x in stored if x.shape == (16, 1280)] == [np.float32]
+    assert {x.dtype for x in stored if x.shape == (8, 16)} == {np.dtype("float16")}
+
+
+def test_a_file_has_one_precision(tmp_path):
+    sentence = refused("export", "a-run", "--int8", "--float16", "--out", tmp_path / "a.onnx")
+    check(sentence, "--int8 and --float16", "leave one of them out")
+
+
 # A run, its file and its card
 
 
@@ -258,6 +311,25 @@ def finished(root: Path, *, data: str = "0123456789abcdef", **changes) -> str:
     state = {"logmel": tagger_of("logmel").network.state_dict()}
     run = write_run(root, params, {"logmel": scores}, branch="logmel", weights=state, data=data)
     return str(run.folder)
+
+
+def finished_pair(root: Path, **changes) -> str:
+    """Write a finished fusion run, and return its folder."""
+    names = ("logmel", "gammatone")
+    params = make_params(SMALL | {"representations": list(names)} | changes)
+    fused = tagger_of(*names).network
+    networks = {**fused.branches, "fused": fused}
+    state = {
+        name: {key: x.clone() for key, x in network.state_dict().items()}
+        for name, network in networks.items()
+    }
+    scores = {
+        head: np.roll(np.eye(len(CLASSES)), k + 1, axis=1) * 0.5 + 0.1
+        for k, head in enumerate(networks)
+    }
+    alone = [write_run(root, params, {name: scores[name]}, branch=name) for name in names]
+    parents = {run.name: run.record.digest for run in alone}
+    return str(write_run(root, params, scores, weights=state, parents=parents).folder)
 
 
 def write_sound(path: Path, seconds: float = 1.2, rate: int = 11025) -> Path:
@@ -307,6 +379,56 @@ def test_int8_is_calibrated_on_the_training_clips_of_the_run(tmp_path):
     sentence = refused("export", other, "--int8", "--out", tmp_path / "b.onnx")
     check(sentence, "others than the run's", "leave out --int8")
     assert not (tmp_path / "b.onnx").exists()
+
+
+def test_one_file_with_all_heads_is_the_three_of_one_head_each(tmp_path):
+    run, sound = finished_pair(tmp_path / "runs"), write_sound(tmp_path / "a.wav")
+    out = tmp_path / "all.onnx"
+    assert command("export", run, "--head", "all", "--out", out) == (0, "", "")
+    assert [x.name for x in onnx.load(out).graph.output] == [
+        "scores",
+        "scores_logmel",
+        "scores_gammatone",
+    ]
+    told = open_exported(out).told
+    assert (told.head, told.heads) == ("fused", ("logmel", "gammatone"))
+    found = {}
+    for head in ("fused", "logmel", "gammatone"):
+        alone = tmp_path / f"{head}.onnx"
+        assert command("export", run, "--head", head, "--out", alone)[0] == 0
+        one, other = load_tagger(out, head), load_tagger(alone)
+        if head != "fused":
+            assert one.told == other.told == load_tagger(run, head).told
+        found[head] = one.scores(sounds(5))
+        np.testing.assert_allclose(found[head], other.scores(sounds(5)), rtol=0, atol=1e-5)
+        status, text, errors = command("tag", out, sound, "--head", head)
+        assert (status, errors, json.loads(text)["head"]) == (0, "", head)
+    assert (load_tagger(out).scores(sounds(5)) == found["fused"]).all()
+    assert min(np.abs(found["fused"] - x).max() for x in list(found.values())[1:]) > 0.01
+    assert out.stat().st_size < sum(x.stat().st_size for x in tmp_path.glob("[flg]*.onnx")) * 0.75
+    assert "| further outputs | `scores_logmel` (" in out.with_suffix(".md").read_text()
+    sentence = sentence_of(load_tagger, out, "cqt")
+    check(sentence, "head = 'cqt' is not allowed", "'fused', 'logmel', 'gammatone'")
+
+
+def test_all_heads_are_of_a_fusion_run_whose_network_has_them(tmp_path):
+    alone = finished(tmp_path / "runs")
+    out = tmp_path / "a.onnx"
+    apart = finished_pair(tmp_path / "runs", select="per_head")
+    for run in (alone, apart):
+        sentence = refused("export", run, "--head", "all", "--out", out)
+        check(sentence, "no network of this run has all heads", "export one of them")
+    assert not out.exists()
+
+
+def test_a_file_written_before_there_were_further_heads_still_opens(tmp_path, logmel):
+    model = onnx.load(logmel)
+    facts = {entry.key: entry.value for entry in model.metadata_props}
+    for key in ("heads", "thresholds_of", "score_of"):
+        del facts[key]
+    onnx.helper.set_model_props(model, facts)
+    onnx.save(model, tmp_path / "old.onnx")
+    assert open_exported(tmp_path / "old.onnx").told == TOLD
 
 
 def test_the_metadata_are_json_that_anyone_reads(logmel):
@@ -386,6 +508,7 @@ BAD = {
     "with metadata that are no JSON": with_fact("labels", "[a"),
     "with a rate that is none": with_fact("sample_rate", "-1"),
     "with a label too few": with_fact("labels", '["a", "b"]'),
+    "with a head that it has not": with_fact("heads", '["gammatone"]'),
 }
 
 

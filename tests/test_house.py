@@ -23,9 +23,10 @@ PAPER = {
 MOST_OF_A_FUNCTION, MOST_OF_THE_PAPER, MOST_OF_THE_LIBRARY = 40, 2000, 4200
 # What came after the library was put in order, in all and in the modules of the paper: networks
 # that learn (another trunk, baselines, the recipe); trust (the one reader of what others wrote,
-# what a person sees, the last net); export (one ONNX file that runs without this project); a
-# folder of one's own sounds as a dataset.
-ADDED, ADDED_TO_THE_PAPER = 702, 95
+# what a person sees, the last net); export (one ONNX file that runs without this project, for a
+# fusion run with the scores of every head, in 32, 16 or 8 bits); a folder of one's own sounds as a
+# dataset.
+ADDED, ADDED_TO_THE_PAPER = 747, 95
 NO_CODE = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)
 FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -20,13 +20,15 @@ from torch.nn import functional as F
 
 from fusionkd_lib.errors import InputError
 from fusionkd_lib.export.frontend import FrontEnd
-from fusionkd_lib.export.quantise import IN_FLOAT32, quantise, training_clips
+from fusionkd_lib.export.quantise import halve, quantise, training_clips
 from fusionkd_lib.exported import OPSET, SUFFIX, Told
 from fusionkd_lib.storage import replacing, write_text
-from fusionkd_lib.tagging import Tagger
+from fusionkd_lib.tagging import Tagger, told_of
 
 
-def export(tagger: Tagger, out: Path, *, int8: bool = False) -> None:
+def export(
+    tagger: Tagger, out: Path, *, precision: str = "float32", all_heads: bool = False
+) -> None:
     """Write a classifier of a run into a file, and its model card beside it.
 
     Parameters
@@ -35,46 +37,61 @@ def export(tagger: Tagger, out: Path, *, int8: bool = False) -> None:
         From `tagging.load_tagger`, of a run.
     out
         Ends in ``.onnx``; the card has ``.md`` instead.
-    int8
-        Whether the network is quantised, calibrated on the run's training clips.
+    precision
+        Of the network: ``float32``; ``float16``, in which its weights are stored, though it
+        computes in single precision; ``int8``, calibrated on the run's training clips.
+    all_heads
+        Whether a fused classifier's file has the scores of the distilled branches too.
 
     Raises
     ------
     InputError
         Where the classifier cannot be exported, the file has another ending, or the clips for int8
-        are not here.
+        are not here; where all heads are asked of a run whose network does not have them.
     """
     if out.suffix != SUFFIX or not isinstance(tagger, Tagger):
         raise InputError(f"{out}: export writes a run into a file that ends in {SUFFIX}")
-    classifier, told = Classifier(tagger).eval(), tagger.told
-    clips = training_clips(tagger) if int8 else []
+    told, kept = tagger.told.model_copy(update=facts_of_heads(tagger) if all_heads else {}), ()
+    clips = training_clips(tagger) if precision == "int8" else []
     with replacing(out) as partial:
-        write_graph(classifier, partial, n_samples=told.n_samples)
-        if int8:
-            quantise(partial, clips)
-            told = told.model_copy(update={"precision": "int8", "in_float32": IN_FLOAT32})
+        write_graph(Classifier(tagger, told).eval(), partial)
+        if precision != "float32":
+            kept = halve(partial) if precision == "float16" else quantise(partial, clips)
+        told = told.model_copy(update={"precision": precision, "in_float32": kept})
         add_metadata(partial, told)
     write_text(out.with_suffix(".md"), card(told, name=out.name))
 
 
-class Classifier(nn.Module):
-    """Waveforms (B, N) -> scores (B, K) in [0, 1]."""
+def facts_of_heads(tagger: Tagger) -> dict[str, object]:
+    """Return what a file tells of the heads beside the fused one."""
+    run, heads = tagger.record, tagger.record.params.representations
+    if tagger.told.head in heads or run.params.select == "per_head":
+        raise InputError(f"{run.name}: no network of this run has all heads: export one of them")
+    thresholds = {head: told_of(run, head).thresholds for head in heads}
+    scores = {head: run.score(head) for head in heads}
+    return {"heads": heads, "thresholds_of": thresholds, "score_of": scores}
 
-    def __init__(self, tagger: Tagger) -> None:
+
+class Classifier(nn.Module):
+    """Waveforms (B, N) -> scores (B, K) in [0, 1] of each head that a file tells of."""
+
+    def __init__(self, tagger: Tagger, told: Told) -> None:
         super().__init__()
         self.front = FrontEnd(tagger.representations, tagger.clip_format)
-        self.network, self.told = tagger.network, tagger.told
+        self.network, self.told = tagger.network, told
 
-    def forward(self, waveforms: Tensor) -> Tensor:
-        """(B, N) -> (B, K)."""
-        logits = self.network(self.front(waveforms)).logits  # (B, K)
-        return torch.sigmoid(logits) if self.told.multi_label else torch.softmax(logits, dim=1)
+    def forward(self, waveforms: Tensor) -> tuple[Tensor, ...]:
+        """(B, N) -> (B, K) of each head."""
+        logits = self.network(self.front(waveforms)).logits_by_head()
+        scores = nn.Sigmoid() if self.told.multi_label else nn.Softmax(dim=1)
+        return tuple(scores(logits[head]) for head in self.told.outputs)
 
 
-def write_graph(classifier: Classifier, path: Path, *, n_samples: int) -> None:
+def write_graph(classifier: Classifier, path: Path) -> None:
     """Write the classifier's graph, for any number of waveforms of any length."""
-    sizes = {"waveform": {0: "batch", 1: "samples"}, "scores": {0: "batch"}}
-    named = {"input_names": ["waveform"], "output_names": ["scores"], "opset_version": OPSET}
+    outputs, n_samples = [*classifier.told.outputs.values()], classifier.told.n_samples
+    sizes = {"waveform": {0: "batch", 1: "samples"}} | {name: {0: "batch"} for name in outputs}
+    named = {"input_names": ["waveform"], "output_names": outputs, "opset_version": OPSET}
     shuffles = patch("torchvision.models.shufflenetv2.channel_shuffle", shuffled)
     pools = patch("torch.nn.functional.adaptive_avg_pool2d", pooled)
     with warnings.catch_warnings(), torch.inference_mode(), shuffles, pools:
@@ -109,7 +126,9 @@ def add_metadata(path: Path, told: Told) -> None:
 def card(told: Told, *, name: str) -> str:
     """Return the model card, made from what the classifier tells of itself."""
     facts = told.model_dump(mode="json") | {"file": name, "warning": told.warning or ""}
+    further = [f"`scores_{head}` ({told.metric} {score})" for head, score in told.score_of.items()]
     template = Template(Path(__file__).with_name("model_card.md").read_text(encoding="utf-8"))
+    facts |= {"further": further or ["none"], "in_float32": facts["in_float32"] or ["all"]}
     return template.substitute(
-        facts | {key: ", ".join(facts[key]) for key in ("labels", "in_float32")}
+        facts | {key: ", ".join(facts[key]) for key in ("labels", "in_float32", "further")}
     )
