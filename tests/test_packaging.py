@@ -120,7 +120,7 @@ def test_the_lock_holds_all_that_its_packages_need(groups, locked):
     ("folder", "allowed"),
     [
         ("fusionkd_lib", ("run", "book", "export")),
-        ("book", ("run", "book")),
+        ("book", ("run", "book", "export")),
         ("bench", ("run", "book", "dev")),
         ("tests", ("run", "book", "dev", "export")),
     ],

@@ -6,6 +6,7 @@ import click
 
 from fusionkd_book import publish, web
 from fusionkd_book import tuning as ranking
+from fusionkd_book import weights as shipped
 from fusionkd_lib.cli import Commands
 from fusionkd_lib.runs import outputs_root, project_root
 
@@ -54,6 +55,13 @@ def reference() -> None:
 def site() -> None:
     """Gather what the web book is built from; `make site` builds it."""
     click.echo(web.gather(outputs_root() / "site-source"))
+
+
+@main.command()
+def weights() -> None:
+    """Train the weights that come with the book, and write book/weights and their records."""
+    for path in shipped.make():
+        click.echo(path)
 
 
 @main.command()
