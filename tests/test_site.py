@@ -210,7 +210,7 @@ def test_the_search_field_leads_to_the_results(desk):
 @pytest.mark.parametrize("name", LOOKED_AT)
 def test_axe_finds_no_serious_fault(opened, name):
     page, _ = opened(name)
-    page.add_script_tag(path=web.vendor("axe-core@4.14.1", SITE.parent / "vendor"))
+    page.add_script_tag(path=web.vendor("axe-core@4.14.1", SITE.parent / "vendor")[0])
     found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
     serious = [
         (fault["id"], [node["target"] for node in fault["nodes"]][:3])

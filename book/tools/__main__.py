@@ -4,6 +4,7 @@ from tempfile import TemporaryDirectory
 
 import click
 
+from fusionkd_book import listen as listening
 from fusionkd_book import publish, web
 from fusionkd_book import tuning as ranking
 from fusionkd_lib.cli import Commands
@@ -54,6 +55,12 @@ def reference() -> None:
 def site() -> None:
     """Gather what the web book is built from; `make site` builds it."""
     click.echo(web.gather(outputs_root() / "site-source"))
+
+
+@main.command()
+def listen() -> None:
+    """Write the page that listens into the web book: one file, usable alone."""
+    click.echo(listening.write(outputs_root() / "site" / "listen.html"))
 
 
 @main.command()
