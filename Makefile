@@ -41,6 +41,7 @@ site: $(SITE_READY) ## build the book as web pages, which open from their folder
 	$(BIN)/python -m fusionkd_book site
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --builder html \
 	  --doctree-dir $(SITE)-source/.doctrees $(SITE)-source $(SITE)
+	$(BIN)/python -m fusionkd_book listen
 	@echo "$(CURDIR)/$(SITE)/index.html"
 
 $(SITE_READY): requirements-site.lock $(READY)
@@ -54,7 +55,7 @@ test: $(READY) ## what a change must pass: ruff, pytest, every executed chapter 
 	FUSIONKD_OUTPUTS=$$(mktemp -d) $(NBVAL) outputs/executed
 
 test-site: site ## look at every page in headless Chromium, on a phone and on a desk
-	$(PYTEST) -rs tests/test_site.py
+	$(PYTEST) -rs tests/test_site.py tests/test_listening.py
 
 check: site ## what takes too long for every change: slow tests, the web book, killed grids, fuzz
 	$(PYTEST) -rs -m slow

@@ -211,7 +211,7 @@ def test_the_search_field_leads_to_the_results(desk):
 
 def seen_by_axe(page) -> list[tuple[str, list]]:
     """Return the serious faults that axe finds on a page as it is now."""
-    page.add_script_tag(path=web.vendor("axe-core@4.14.1", SITE.parent / "vendor"))
+    page.add_script_tag(path=web.vendor("axe-core@4.14.1", SITE.parent / "vendor")[0])
     found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
     return [
         (fault["id"], [node["target"] for node in fault["nodes"]][:3])

@@ -48,10 +48,10 @@ def pin(monkeypatch, content: bytes) -> None:
 
 def test_a_pinned_package_is_fetched_once(npm, monkeypatch, tmp_path):
     pin(monkeypatch, npm)
-    path = web.vendor("script@1.0.0", tmp_path / "vendor")
+    (path,) = web.vendor("script@1.0.0", tmp_path / "vendor")
     assert path.read_bytes() == CONTENT
     monkeypatch.setenv("PATH", "")
-    assert web.vendor("script@1.0.0", tmp_path / "vendor") == path
+    assert web.vendor("script@1.0.0", tmp_path / "vendor") == [path]
 
 
 def test_another_content_than_the_pinned_is_refused(npm, monkeypatch, tmp_path):

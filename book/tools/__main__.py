@@ -4,6 +4,7 @@ from tempfile import TemporaryDirectory
 
 import click
 
+from fusionkd_book import listen as listening
 from fusionkd_book import publish, web
 from fusionkd_book import tuning as ranking
 from fusionkd_book import weights as shipped
@@ -62,6 +63,12 @@ def weights() -> None:
     """Train the weights that come with the book, and write book/weights and their records."""
     for path in shipped.make():
         click.echo(path)
+
+
+@main.command()
+def listen() -> None:
+    """Write the page that listens into the web book: one file, usable alone."""
+    click.echo(listening.write(outputs_root() / "site" / "listen.html"))
 
 
 @main.command()

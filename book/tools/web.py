@@ -19,7 +19,7 @@ from fusionkd_book import record_pages
 from fusionkd_lib.errors import InputError
 from fusionkd_lib.runs import project_root
 
-# npm packages at one version, by the hash of what the registry packed, and the file that is used.
+# npm packages at one version, by the hash of what the registry packed, and the files that are used.
 VENDORED = {
     "mathjax@3.2.2": (
         "Bt+SSVU8eBG27zChVewOicYs7Xsdt40qm4+UpHyX7k0/O9NliPc+x77k1/FEsPsjKPZGJvtRZM1vO+geW0OhGw==",
@@ -29,21 +29,27 @@ VENDORED = {
         "FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ==",
         "package/axe.min.js",
     ),
+    "onnxruntime-web@1.30.0": (
+        "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ==",
+        "package/dist/ort.wasm.bundle.min.mjs",
+        "package/dist/ort-wasm-simd-threaded.wasm",
+    ),
 }
 PAGES = ("book/appendix_protocol.md", "book/appendix_many_runs.md")
 
 
-def vendor(package: str, folder: Path) -> Path:
-    """Return the file of a pinned npm package, fetched and checked once.
+def vendor(package: str, folder: Path) -> list[Path]:
+    """Return the files of a pinned npm package, fetched and checked once.
 
     Raises
     ------
     InputError
         Where npm is missing or fails, or the package is not the one that was pinned.
     """
-    (digest, member), path = VENDORED[package], folder / Path(VENDORED[package][1]).name
-    if path.exists():
-        return path
+    digest, *members = VENDORED[package]
+    paths = [folder / Path(member).name for member in members]
+    if all(path.exists() for path in paths):
+        return paths
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as place:
         command = ["npm", "pack", "--silent", "--pack-destination", place, package]
@@ -59,8 +65,9 @@ def vendor(package: str, folder: Path) -> Path:
                 f"{package}: another content than the pinned: update VENDORED on purpose"
             )
         with tarfile.open(archive) as files:
-            path.write_bytes(files.extractfile(member).read())
-    return path
+            for member, path in zip(members, paths, strict=True):
+                path.write_bytes(files.extractfile(member).read())
+    return paths
 
 
 def gather(folder: Path) -> Path:
@@ -68,7 +75,7 @@ def gather(folder: Path) -> Path:
     root = project_root()
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(root / "book" / "site", folder)
-    shutil.copy(vendor("mathjax@3.2.2", folder.parent / "vendor"), folder / "_static")
+    shutil.copy(*vendor("mathjax@3.2.2", folder.parent / "vendor"), folder / "_static")
     reference = root / "outputs" / "reference"
     shutil.copy(reference / "table.svg", folder)
     for page in PAGES:
