@@ -66,6 +66,7 @@ check: site ## what takes too long for every change: slow tests, the web book, k
 
 bench: $(READY) ## time ours and the peers side by side
 	$(BIN)/python -m bench.benchmark
+	$(BIN)/python -m bench.devices
 
 torture: $(READY) ## kill a grid 30 times, stop another at every write, and compare their tables
 	$(BIN)/python -m bench.torture 30

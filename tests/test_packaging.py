@@ -121,7 +121,7 @@ def test_the_lock_holds_all_that_its_packages_need(groups, locked):
     [
         ("fusionkd_lib", ("run", "book", "export")),
         ("book", ("run", "book", "export")),
-        ("bench", ("run", "book", "dev")),
+        ("bench", ("run", "book", "dev", "export")),
         ("tests", ("run", "book", "dev", "export")),
     ],
 )
