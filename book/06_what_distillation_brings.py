@@ -393,5 +393,5 @@ exercises.check("6.2", [(2 - 1) / 2, (900 * 2 - 300 * 1) / (900 + 300)])
 #
 # </details>
 #
-# **Next:** the [appendix](appendix_reading_the_paper.py) reads the paper closely, and the
-# [protocol](appendix_protocol.md) has the study's fine print.
+# **Next:** [chapter 7](07_on_a_device.py) puts a distilled branch on a device. The [protocol](appendix_protocol.md)
+# has the study's fine print.

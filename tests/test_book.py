@@ -150,6 +150,12 @@ DEFINITIONS = {
         "0.05": "the level of a test",
         "2": "a gain in exercise 2",
     },
+    "07_on_a_device": {
+        "zero": "a zero point is a number of quantisation",
+        "**zero": "the same",
+        "0.001": "a quantile in exercise 4",
+        "0.999": "a quantile in exercise 4",
+    },
     "08_your_own_data": {
         "some": "a point in time",
         "25": "chance, of four classes",

@@ -39,6 +39,12 @@ def in_two_folds(recordings: np.ndarray, folds: np.ndarray) -> int:
     return len(pairs) - len(set(recordings.tolist()))  # of recordings in at most two folds
 
 
+def days(watt_hours: float, watts: float, milliseconds: float, window: float) -> float:
+    """Through the energy of one window, in joules, and the windows of a day."""
+    of_a_day = watts * milliseconds / 1000 * 24 * 3600 / window
+    return watt_hours * 3600 / of_a_day
+
+
 def folds_of(recordings: np.ndarray, n_folds: int) -> list[int]:
     order = list(dict.fromkeys(recordings.tolist()))
     folds = itertools.cycle(range(1, n_folds + 1))
@@ -70,6 +76,9 @@ RIGHT = {
     "5.2": 2 * 2 * 400,
     "6.1": holm,
     "6.2": np.average([[2, -1]] * 2, axis=1, weights=[[1, 1], [900, 300]]),
+    "7.1": lambda x, s, z: [sum(value / s + z >= edge + 0.5 for edge in range(255)) for value in x],
+    "7.2": [np.ptp([-1, 4]) / 255, np.interp(0, np.linspace(-1, 4, 256), np.arange(256))],
+    "7.3": days,
     "8.1": folds_of,
     "8.2": next(n for n in itertools.count(1) if 1.96 * np.sqrt(0.16 / n) <= 0.05),
 }

@@ -129,6 +129,22 @@ EXERCISES = {
     "6.2": Exercise(
         [0.5, 1.25], "The first is a mean of two numbers; in the second each clip has a vote."
     ),
+    "7.1": Exercise(
+        lambda x, s, z: np.clip(np.round(x / s) + z, 0, 255),
+        "Divide by the scale, round, add the zero point; nothing falls below 0 or above 255.",
+        ((np.array([-3.0, 0.1, 0.26, 40.0]), 0.1, 20), (np.array([0.0, 1.0, -0.04]), 0.02, 1)),
+    ),
+    "7.2": Exercise(
+        [5 / 255, 51],
+        "The scale is the width over 255 steps; the zero point is the step at which 0 lies.",
+    ),
+    "7.3": Exercise(
+        lambda watt_hours, watts, milliseconds, window: (
+            watt_hours / (watts * milliseconds / 1000 / window) / 24
+        ),
+        "The core computes for `milliseconds / 1000 / window` of the time; a day has 24 hours.",
+        ((10.0, 0.5, 20.0, 2.0), (3.0, 1.0, 500.0, 4.0)),
+    ),
     "8.1": Exercise(
         lambda recordings, n_folds: pd.factorize(recordings)[0] % n_folds + 1,
         "Number the recordings as they appear, 0, 1, ...; the remainder by `n_folds`, plus 1.",
