@@ -394,7 +394,9 @@ print("weights:", np.array_equal(rows_8, s_w[:, None] * np.round(W / s_w[:, None
 # ## What it costs, class by class
 #
 # `fusionkd export RUN --int8` does this to every layer, with one thing more: the ranges of all signals are *measured* on training
-# clips, since on the device they are not known beforehand. The front end stays as it is. Its powers span ten decades, which 255 steps cannot.
+# clips, since on the device they are not known beforehand. And it leaves one bit of the weights unused, from -64 to 64: a processor without the newest
+# instructions adds two products in 16 bits, and cuts off, without a word, what does not fit. The front end stays as it is. Its powers span ten decades,
+# which 255 steps cannot.
 #
 # **Predict:** does every class lose alike?
 
