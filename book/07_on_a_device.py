@@ -436,7 +436,7 @@ agree = np.mean(found["int8"].argmax(1) == found["distilled"].argmax(1))
 display(
     Markdown(
         f"8 bits less 16, on {len(some)} clips: **{100 * (hits['int8'] - hits['distilled']):+.1f} points** ({interval(drawn[0] - drawn[1], '+.1f')}); they name the same class "
-        f"in {100 * agree:.0f} %. "
+        f"in {100 * agree:.1f} %. "
         + (
             f"The class that loses most is *{worst}*, {100 * drops.min():+.0f} points of recall, on {int((truth == drops.argmin()).sum())} clips."
             if drops.min() < 0

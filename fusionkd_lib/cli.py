@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -19,6 +20,7 @@ from fusionkd_lib.errors import InputError, Stopped, choose, seen
 
 FILE, PATH = click.Path(exists=True, dir_okay=False), click.Path(path_type=Path)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print plain data.")
+SHARE, FORMS = click.FloatRange(0, 0.9), click.Choice(["json", "csv", "audacity"])
 RUNS = click.option("--runs", type=PATH, help="Folder of runs; else this book's.")
 ROOT = click.option("--root", type=PATH, help="The dataset's folder, if not in $FUSIONKD_DATA.")
 
@@ -189,20 +191,26 @@ def trace(title: str, classifier: str, runs: Path | None) -> int:
 @click.argument("run")
 @click.argument("audio", nargs=-1, required=True, type=PATH)
 @click.option("--head", help="A branch of the run, or fused; by default the run's own.")
-@click.option("--windows", is_flag=True, help="Print the scores of each window too.")
-def tag(run: str, audio: tuple[Path, ...], head: str | None, windows: bool) -> int:
-    """Tag AUDIO files with a trained RUN, a folder, a name or an exported file."""
+@click.option("--windows", is_flag=True, help="Tell the scores of each window too, as JSON.")
+@click.option("--overlap", type=SHARE, default=0.0, help="Share of a window that the next repeats.")
+@click.option("--format", "form", type=FORMS, default="json", help="CSV and labels tell windows.")
+def tag(run: str, audio: tuple[Path, ...], head: str | None, form: str, **how: Any) -> int:
+    """Tag AUDIO (files, folders, - for standard input) with a trained RUN or an exported file."""
+    from fusionkd_lib import timeline
     from fusionkd_lib.tagging import load_tagger, tag_file
 
-    tagger, status = load_tagger(run, head), 0
+    tagger, status, how["windows"] = load_tagger(run, head), 0, how["windows"] or form != "json"
     if tagger.told.warning:
         click.echo(f"Note: {seen(tagger.told.warning)}", err=True)
-    for path in audio:
+    if form == "audacity" and (len(audio) > 1 or audio[0].is_dir()):
+        raise InputError("--format audacity: labels are of one recording: name one file")
+    if form == "csv":
+        click.echo(timeline.csv_header(tagger.told.labels))
+    for name, path in timeline.sounds_in(audio):
         try:
-            # In ASCII, since the name of a file may hold what a terminal obeys.
-            click.echo(json.dumps(tag_file(tagger, path, windows=windows)))
+            click.echo(timeline.FORMATS[form](tag_file(tagger, path, **how) | {"file": name}))
         except InputError as error:
-            click.echo(f"Error: {error}", err=True)
+            click.echo(f"Error: {str(error).replace(str(path), name)}", err=True)
             status = 1
     return status
 

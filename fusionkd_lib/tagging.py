@@ -1,11 +1,11 @@
 """A trained branch, or the fused network, as a product: tags for recordings of any length.
 
-A recording is cut into windows of the run's duration, one after the other; the last one is aligned
-to the end, where it overlaps its neighbour, and a recording shorter than a window is padded as the
-run padded its clips. The score of a recording is, of a multi-label task, the maximum over the
-windows (a tag is present where it is present at some time), and of a single-label one the mean of
-the probabilities (which sum to one). The thresholds were chosen on clips of one window: the more
-windows, the more easily a maximum reaches them.
+A recording is cut into windows of the run's duration, one after the other or overlapping; the last
+one is aligned to the end, where it overlaps its neighbour, and a recording shorter than a window is
+padded as the run padded its clips. The score of a recording is, of a multi-label task, the maximum
+over the windows (a tag is present where it is present at some time), and of a single-label one the
+mean of the probabilities (which sum to one). The thresholds were chosen on clips of one window: the
+more windows, the more easily a maximum reaches them.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from tqdm import tqdm
 
 from fusionkd_lib.audio import stream_mono
 from fusionkd_lib.catalogue import FUSED, licence
@@ -129,26 +130,30 @@ def _find_run(folder_or_name: str | Path) -> Run:
     raise InputError(f"{folder_or_name}: there is no such run: {way_out}")
 
 
-def cut_windows(blocks: Iterable[np.ndarray], n_samples: int) -> Iterator[tuple[int, np.ndarray]]:
+def cut_windows(
+    blocks: Iterable[np.ndarray], n_samples: int, step: int | None = None
+) -> Iterator[tuple[int, np.ndarray]]:
     """Cut a waveform that comes in blocks (n,) into windows (n_samples,) and their first samples.
 
-    They follow each other; a rest makes a last one that is aligned to the end. A waveform shorter
-    than a window is yielded as it is.
+    They start every `step` samples, without it one after the other; a rest makes a last one that is
+    aligned to the end. A waveform shorter than a window is yielded as it is.
     """
-    start, held, window = 0, np.empty(0, dtype=np.float32), None
+    start, held, window, step = 0, np.empty(0, dtype=np.float32), None, step or n_samples
     for block in blocks:
         held = np.concatenate([held, block])
         while len(held) >= n_samples:
-            window, held = held[:n_samples], held[n_samples:]
+            window, held = held[:n_samples], held[step:]
             yield start, window
-            start += n_samples
+            start += step
     if window is None:
         yield 0, held
-    elif len(held):
-        yield start + len(held) - n_samples, np.concatenate([window, held])[-n_samples:]
+    elif len(held) > n_samples - step:
+        yield start + len(held) - n_samples, np.concatenate([window[:step], held])[-n_samples:]
 
 
-def tag_file(tagger: Classifier, path: str | Path, *, windows: bool = False) -> dict[str, Any]:
+def tag_file(
+    tagger: Classifier, path: str | Path, *, windows: bool = False, overlap: float = 0.0
+) -> dict[str, Any]:
     """Tag a recording of any length, rate and format that can be read.
 
     Parameters
@@ -159,6 +164,8 @@ def tag_file(tagger: Classifier, path: str | Path, *, windows: bool = False) -> 
         The sound file; it is read block by block.
     windows
         Whether the scores of each window are wanted too.
+    overlap
+        Share of a window that the next one repeats, 0 to 0.9.
 
     Returns
     -------
@@ -166,8 +173,8 @@ def tag_file(tagger: Classifier, path: str | Path, *, windows: bool = False) -> 
         Plain data: ``file``, ``duration_seconds``, ``run``, ``head``, ``data_status``, ``scores``
         (class -> [0, 1]), ``tags`` (of a multi-label task the classes whose score reaches their
         threshold, the highest first; of a single-label one the likeliest class), and
-        with ``windows`` a list of ``start_seconds`` and ``scores``; with ``warning`` what makes the
-        scores doubtful.
+        with ``windows`` a list of ``start_seconds``, ``end_seconds``, ``scores`` and ``tags``; with
+        ``warning`` what makes the scores doubtful.
 
     Raises
     ------
@@ -175,7 +182,7 @@ def tag_file(tagger: Classifier, path: str | Path, *, windows: bool = False) -> 
         As `load_mono`.
     """
     told = tagger.told
-    starts, end, by_window, levels = _score_windows(tagger, path)
+    starts, end, by_window, levels = _score_windows(tagger, path, overlap=overlap)
     scores = by_window.max(axis=0) if told.multi_label else by_window.mean(axis=0)  # (K,)
     result = {
         "file": str(path),
@@ -188,21 +195,27 @@ def tag_file(tagger: Classifier, path: str | Path, *, windows: bool = False) -> 
         result["warning"] = "; ".join(doubts)
     if windows:
         result["windows"] = [
-            {"start_seconds": round(start, 3), "scores": _by_class(told, row)}
+            {
+                "start_seconds": round(start, 3),
+                "end_seconds": round(min(start + told.window_seconds, end), 3),
+                "scores": _by_class(told, row),
+                "tags": _tags(told, row),
+            }
             for start, row in zip(starts, by_window, strict=True)
         ]
     return result
 
 
 def _score_windows(
-    tagger: Classifier, path: str | Path
+    tagger: Classifier, path: str | Path, *, overlap: float
 ) -> tuple[list[float], float, np.ndarray, np.ndarray]:
     """Return where the windows start and the last one ends, in seconds, scores (n, K) and levels.
 
     The levels (n, 2) of a window are its highest sample and the share of those at full scale.
     """
     rate, n_samples = tagger.told.sample_rate, tagger.told.n_samples
-    windows = cut_windows(stream_mono(path, sample_rate=rate, quiet=True), n_samples)
+    blocks, step = stream_mono(path, sample_rate=rate, quiet=True), round(n_samples * (1 - overlap))
+    windows = tqdm(cut_windows(blocks, n_samples, step), unit=" windows", leave=False, disable=None)
     starts, end, scores, levels = [], 0, [], []
     # A batch at a time, so that memory does not grow with the recording.
     while batch := list(islice(windows, WINDOWS_AT_ONCE)):

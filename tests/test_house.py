@@ -25,8 +25,9 @@ MOST_OF_A_FUNCTION, MOST_OF_THE_PAPER, MOST_OF_THE_LIBRARY = 40, 2000, 4200
 # that learn (another trunk, baselines, the recipe); trust (the one reader of what others wrote,
 # what a person sees, the last net); export (one ONNX file that runs without this project, for a
 # fusion run with the scores of every head, in 32, 16 or 8 bits); a folder of one's own sounds as a
-# dataset; strangers' ONNX files, walked before they are run, and the ends of a download.
-ADDED, ADDED_TO_THE_PAPER = 817, 95
+# dataset; strangers' ONNX files, walked before they are run, and the ends of a download; a time
+# line of tags, as a table and as labels.
+ADDED, ADDED_TO_THE_PAPER = 882, 95
 NO_CODE = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)
 FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef
 

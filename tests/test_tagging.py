@@ -1,5 +1,6 @@
 """Tagging: a test clip gets the score of its run, and a long recording those of its windows."""
 
+import io
 import json
 import os
 import re
@@ -7,13 +8,14 @@ import shutil
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
-from fusionkd_lib import experiment, tagging, training
+from fusionkd_lib import experiment, tagging, timeline, training
 from fusionkd_lib.audio import load_mono
 from fusionkd_lib.cli import main
 from fusionkd_lib.errors import InputError
@@ -146,6 +148,25 @@ def test_where_spectrograms_are_padded_zeros_follow_a_short_recording(tmp_path):
 def test_windows_cover_a_recording_and_the_last_ends_with_it(n_samples, starts, block):
     waveform = np.arange(n_samples, dtype=np.float32)
     windows = list(cut_windows(np.split(waveform, range(block, n_samples, block)), 100))
+    assert [start for start, _ in windows] == starts
+    for start, window in windows:
+        np.testing.assert_array_equal(window, waveform[start : start + 100])
+
+
+@pytest.mark.parametrize(
+    ("n_samples", "step", "starts"),
+    [
+        (100, 50, [0]),
+        (101, 50, [0, 1]),
+        (150, 50, [0, 50]),
+        (160, 50, [0, 50, 60]),
+        (230, 30, [0, 30, 60, 90, 120, 130]),
+    ],
+)
+@pytest.mark.parametrize("block", [7, 100, 1000])
+def test_windows_may_overlap(n_samples, step, starts, block):
+    waveform = np.arange(n_samples, dtype=np.float32)
+    windows = list(cut_windows(np.split(waveform, range(block, n_samples, block)), 100, step))
     assert [start for start, _ in windows] == starts
     for start, window in windows:
         np.testing.assert_array_equal(window, waveform[start : start + 100])
@@ -338,6 +359,64 @@ def test_the_command_prints_one_object_a_line(tmp_path):
     (result,) = lines(answer.stdout)
     assert result["head"] == "logmel"
     assert len(result["windows"]) == 1
+
+
+def test_a_table_of_windows_says_what_the_objects_say(tmp_path):
+    run = trained(SINGLE)
+    path = str(write_noise(tmp_path / "long.wav", 1.2))
+    told = ["tag", run.name, path, "--overlap", "0.5", "--windows"]
+    (result,) = lines(CliRunner().invoke(main, told).stdout)
+    assert [window["start_seconds"] for window in result["windows"]] == [0, 0.25, 0.5, 0.7]
+    assert [window["end_seconds"] for window in result["windows"]] == [0.5, 0.75, 1.0, 1.2]
+    answer = CliRunner().invoke(main, [*told, "--format", "csv"])
+    table = pd.read_csv(io.StringIO(answer.stdout))
+    assert list(table) == ["file", "start_seconds", "end_seconds", *result["scores"]]
+    assert set(table["file"]) == {path}
+    for (_, row), window in zip(table.iterrows(), result["windows"], strict=True):
+        assert (row["start_seconds"], row["end_seconds"]) == (
+            window["start_seconds"],
+            window["end_seconds"],
+        )
+        assert row[list(result["scores"])].to_dict() == window["scores"]
+
+
+def test_labels_are_the_stretches_of_a_tag(tmp_path):
+    spans = [(0, 1, ["a"]), (0.5, 1.5, ["a", "b"]), (1, 2, ["b"]), (1.5, 2.5, []), (2, 3, ["a"])]
+    windows = [{"start_seconds": a, "end_seconds": b, "tags": tags} for a, b, tags in spans]
+    rows = [line.split("\t") for line in timeline.as_audacity({"windows": windows}).splitlines()]
+    found = [(float(start), float(end), tag) for start, end, tag in rows]
+    assert found == [(0, 1.5, "a"), (0.5, 2, "b"), (2, 3, "a")]
+    assert timeline.as_audacity({"windows": [windows[3]]}) == ""
+    path = str(write_noise(tmp_path / "a.wav", 1.2))
+    answer = CliRunner().invoke(main, ["tag", trained(SINGLE).name, path, "--format", "audacity"])
+    starts_and_ends = [line.split("\t")[:2] for line in answer.stdout.splitlines()]
+    assert starts_and_ends[0][0] == "0.000000"
+    assert starts_and_ends[-1][1] == "1.200000"
+    answer = CliRunner().invoke(
+        main, ["tag", trained(SINGLE).name, path, path, "--format", "audacity"]
+    )
+    assert answer.exit_code == 1
+    assert "name one file" in answer.stderr
+
+
+def test_a_folder_and_standard_input_are_tagged_as_their_files(tmp_path):
+    name = trained(SINGLE).name
+    (tmp_path / "sounds" / "deeper").mkdir(parents=True)
+    (tmp_path / "sounds" / "notes.txt").touch()
+    paths = [str(tmp_path / "sounds" / x) for x in ("b.wav", "deeper/a.wav")]
+    for path in paths:
+        write_noise(Path(path))
+    alone = lines(CliRunner().invoke(main, ["tag", name, *paths]).stdout)
+    assert lines(CliRunner().invoke(main, ["tag", name, str(tmp_path / "sounds")]).stdout) == alone
+    piped = CliRunner().invoke(main, ["tag", name, "-"], input=Path(paths[0]).read_bytes())
+    assert lines(piped.stdout) == [alone[0] | {"file": "-"}]
+    piped = CliRunner().invoke(main, ["tag", name, "-"], input=b"no sound")
+    assert piped.exit_code == 1
+    assert piped.stderr.startswith("Error: -: cannot be read as audio")
+    (tmp_path / "none").mkdir()
+    answer = CliRunner().invoke(main, ["tag", name, str(tmp_path / "none")])
+    assert answer.exit_code == 1
+    assert "holds no sound" in answer.stderr
 
 
 def test_a_bad_file_is_told_and_the_others_are_tagged(tmp_path):
