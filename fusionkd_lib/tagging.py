@@ -215,7 +215,8 @@ def _score_windows(
     """
     rate, n_samples = tagger.told.sample_rate, tagger.told.n_samples
     blocks, step = stream_mono(path, sample_rate=rate, quiet=True), round(n_samples * (1 - overlap))
-    windows = tqdm(cut_windows(blocks, n_samples, step), unit=" windows", leave=False, disable=None)
+    windows = cut_windows(blocks, n_samples, step)
+    windows = iter(tqdm(windows, unit=" windows", leave=False, disable=None))  # on a terminal
     starts, end, scores, levels = [], 0, [], []
     # A batch at a time, so that memory does not grow with the recording.
     while batch := list(islice(windows, WINDOWS_AT_ONCE)):

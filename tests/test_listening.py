@@ -213,27 +213,29 @@ def bold(page) -> list[list[str]]:
     )
 
 
-# Updates a second, once the runtime has compiled what it runs often.
-PACE = """async () => {
-  const [n, begun] = [measured.updates, performance.now()];
-  const of = source;
-  while (performance.now() - begun < 3000 && source === of) await pause(20);
-  return 1000 * (measured.updates - n) / (performance.now() - begun);
+# Play a clip to its end: updates a second, and the pictures near its begin and at its end.
+PLAYED = """async (label) => {
+  const see = () => [...document.querySelectorAll("canvas")].map((canvas) => canvas.toDataURL());
+  document.querySelector(`[data-clip=${label}]`).click();
+  while (!source || source.seconds < 0.5) await pause(5);
+  const [of, n, begun, pictures] = [source, measured.updates, performance.now(), see()];
+  while (source === of && !of.ended) await pause(20);
+  const pace = (1000 * (measured.updates - n)) / (performance.now() - begun);
+  return [pace, pictures, see()];
 }"""
 
 
 def test_a_clip_plays_moves_and_ends_with_the_tags_of_its_whole(page, expected, capsys):
-    for _ in range(2):
-        page.click("[data-clip=siren]")
-        until(page, "source && source.seconds > 1 && measured.updates > 1")
-        pictures = [page.locator("canvas").nth(n).screenshot() for n in range(3)]
-        pace = page.evaluate(PACE)
-        moved = [page.locator("canvas").nth(n).screenshot() for n in range(3)]
-        page.wait_for_selector("#status:has-text('The whole of siren')")
-    assert all(a != b for a, b in zip(pictures, moved, strict=True))
+    page.evaluate(PLAYED, "dog_bark")  # the browser compiles what runs often
+    page.wait_for_selector("#status:has-text('The whole of dog bark')")
+    pace, before, after = page.evaluate(PLAYED, "siren")
+    page.wait_for_selector("#status:has-text('The whole of siren')")
+    assert all(a != b for a, b in zip(before, after, strict=True))
     with capsys.disabled():
-        median = page.evaluate("measured.milliseconds.slice(-30).sort((a, b) => a - b)[15]")
+        times = page.evaluate("measured.milliseconds.slice(-15)")
+        median = float(np.median(times))
         print(f"\n{pace:.1f} updates a second; the networks take {median:.0f} ms of each (median)")
+    assert pace >= 1  # a generous floor: what this machine reaches was printed
     np.testing.assert_allclose(scores_shown(page), expected["siren"], rtol=0, atol=1e-3)
     assert bold(page) == [[CITY[int(np.argmax(scores))]] for scores in expected["siren"]]
 
@@ -323,8 +325,6 @@ def test_a_file_that_is_not_ours_and_whole_is_refused_in_a_sentence(page, tmp_pa
 def test_the_page_goes_on_after_all_that_and_asked_for_nothing(page, faults):
     page.click("[data-clip=siren]")
     until(page, "source && source.seconds > 1 && measured.updates > 1")
-    pace = page.evaluate(PACE)
-    assert pace >= 1  # a generous floor: what a machine reaches is printed above
     page.click("[data-clip=siren]")
     assert page.inner_text("#status") == "Stopped."
     assert faults == []

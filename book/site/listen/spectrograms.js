@@ -34,11 +34,13 @@ class Track {
 /** Brings a stream from one rate to another, block by block: a low pass of windowed sines. */
 class Resampler {
   constructor(from, to, zeroCrossings = 16) {
-    this.step = from / to;
+    Object.assign(this, { from, to });
     this.cutoff = Math.min(1, to / from) * 0.94; // of the lower Nyquist frequency
     this.reach = Math.ceil(zeroCrossings / this.cutoff);
     this.held = new Float32Array(this.reach); // as if silence had come before
-    this.place = this.reach; // of the next sample, among those that are held
+    this.first = -this.reach; // place in the stream of the first sample that is held
+    this.next = 0; // sample of the output, which lies at next * from / to
+    this.kernels = new Map(); // by what is left of a place beside whole samples
   }
 
   push(block) {
@@ -46,25 +48,32 @@ class Resampler {
     input.set(this.held);
     input.set(block, this.held.length);
     const out = [];
-    for (; this.place + this.reach < input.length; this.place += this.step) {
-      out.push(this.at(input, this.place));
+    for (;; this.next++) {
+      const start = Math.floor((this.next * this.from) / this.to) - this.reach - this.first;
+      const kernel = this.kernel((this.next * this.from) % this.to);
+      if (start + kernel.length > input.length) {
+        const drop = Math.min(start, input.length);
+        this.held = input.slice(drop);
+        this.first += drop;
+        return Float32Array.from(out);
+      }
+      let sum = 0;
+      for (let n = 0; n < kernel.length; n++) sum += input[start + n] * kernel[n];
+      out.push(sum);
     }
-    const drop = Math.max(0, Math.floor(this.place) - this.reach);
-    this.held = input.slice(drop);
-    this.place -= drop;
-    return Float32Array.from(out);
   }
 
-  at(input, place) {
-    const { cutoff, reach } = this;
-    let sum = 0;
-    for (let n = Math.ceil(place - reach); n <= place + reach; n++) {
-      const x = n - place;
-      const hann = 0.5 + (0.5 * Math.cos((Math.PI * x) / reach));
-      const turn = Math.PI * cutoff * x;
-      sum += (input[n] ?? 0) * hann * cutoff * (turn ? Math.sin(turn) / turn : 1);
+  kernel(left) {
+    if (!this.kernels.has(left)) {
+      const { cutoff, reach, to } = this;
+      this.kernels.set(left, Float32Array.from({ length: (2 * reach) + 1 }, (_, n) => {
+        const x = n - reach - (left / to);
+        const hann = 0.5 + (0.5 * Math.cos(Math.PI * Math.max(-1, Math.min(x / reach, 1))));
+        const turn = Math.PI * cutoff * x;
+        return hann * cutoff * (turn ? Math.sin(turn) / turn : 1);
+      }));
     }
-    return sum;
+    return this.kernels.get(left);
   }
 }
 
