@@ -69,7 +69,7 @@ def test_file_card_parameters_and_record_tell_the_same(name, records):
         assert found.score == pytest.approx(accuracy, abs=1e-6)
         assert accuracy > 0.8
     card = weights.path_of(name).with_suffix(".md").read_text()
-    for fact in (told.run, told.digest, ", ".join(told.labels), f"{told.score}"):
+    for fact in (told.run, told.digest, ", ".join(told.labels), f"{told.score:.4f}"):
         assert fact in card
 
 

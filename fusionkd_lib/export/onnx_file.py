@@ -127,9 +127,14 @@ def add_metadata(path: Path, told: Told) -> None:
 def card(told: Told, *, name: str) -> str:
     """Return the model card, made from what the classifier tells of itself."""
     facts = told.model_dump(mode="json") | {"file": name, "warning": told.warning or ""}
-    further = [f"`scores_{head}` ({told.metric} {score})" for head, score in told.score_of.items()]
+    scores = {head: f"{told.metric} {score:.4f}" for head, score in told.score_of.items()}
+    further = [f"`scores_{head}` ({score})" for head, score in scores.items()]
     template = Template(Path(__file__).with_name("model_card.md").read_text(encoding="utf-8"))
-    facts |= {"further": further or ["none"], "in_float32": facts["in_float32"] or ["all"]}
+    facts |= {
+        "score": f"{told.score:.4f}",
+        "further": further or ["none"],
+        "in_float32": facts["in_float32"] or ["all"],
+    }
     return template.substitute(
         facts | {key: ", ".join(facts[key]) for key in ("labels", "in_float32", "further")}
     )
