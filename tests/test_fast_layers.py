@@ -147,7 +147,8 @@ def test_a_depthwise_convolution_in_mixed_precision(kernel_size, stride):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = step(fast, x, gradient)
     assert fast.weight.grad.dtype == torch.float32
-    assert_near(found, expected, 2**-8)  # what half precision rounds
+    # What half precision rounds; a processor that computes in single precision rounds once more.
+    assert_near(found, expected, 2**-7)
 
 
 @compiles
