@@ -14,7 +14,7 @@ from tempfile import NamedTemporaryFile
 from typing import Any
 
 from fusionkd_lib.audio import SUFFIXES
-from fusionkd_lib.errors import InputError, seen
+from fusionkd_lib.errors import seen
 
 STANDARD_INPUT = Path("-")
 
@@ -70,13 +70,7 @@ FORMATS = {"json": as_json, "csv": as_csv, "audacity": as_audacity}
 
 
 def sounds_in(paths: Sequence[Path]) -> Iterator[tuple[str, Path]]:
-    """Yield sound files and what they are called: those named, all below a folder, standard input.
-
-    Raises
-    ------
-    InputError
-        If a folder holds no sound file.
-    """
+    """Yield sounds and their names: those given, all below a folder, standard input."""
     for path in paths:
         if path == STANDARD_INPUT:
             # A sound is read to and fro: on disk, so that memory does not grow with it.
@@ -86,9 +80,8 @@ def sounds_in(paths: Sequence[Path]) -> Iterator[tuple[str, Path]]:
                 yield "-", Path(file.name)
         elif path.is_dir():
             found = sorted(x for x in path.rglob("*") if x.suffix.lower() in SUFFIXES)
-            if not found:
-                raise InputError(f"{path}: holds no sound: name a folder with {SUFFIXES[0]} files")
-            yield from ((str(sound), sound) for sound in found)
+            # One that holds none is refused as a file would be, and stops no other.
+            yield from ((str(sound), sound) for sound in found or [path])
         else:
             yield str(path), path
 

@@ -53,6 +53,7 @@ SOUNDS = {
     "a file that is not there": (lambda path: None, ("x.wav", "does not exist")),
     "a link to nothing": (lambda path: path.symlink_to("gone.wav"), ("x.wav", "does not exist")),
     "an empty file": (holding(b""), ("x.wav", "is empty", FETCH)),
+    "a folder": (Path.mkdir, ("x.wav", "Is a directory")),
     "a file that may not be read": (unreadable, ("x.wav", "cannot be opened")),
     "a text": (holding(b"no sound, but words\n" * 9), ("x.wav", "as audio", CONVERT)),
     "a picture": (holding(b"\xff\xd8\xff\xe0\0\x10JFIF" + bytes(99)), ("x.wav", CONVERT)),

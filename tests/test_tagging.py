@@ -415,9 +415,10 @@ def test_a_folder_and_standard_input_are_tagged_as_their_files(tmp_path):
     assert piped.exit_code == 1
     assert piped.stderr.startswith("Error: -: cannot be read as audio")
     (tmp_path / "none").mkdir()
-    answer = CliRunner().invoke(main, ["tag", name, str(tmp_path / "none")])
+    answer = CliRunner().invoke(main, ["tag", name, str(tmp_path / "none"), paths[0]])
     assert answer.exit_code == 1
-    assert "holds no sound" in answer.stderr
+    assert "none: cannot be opened (Is a directory)" in answer.stderr
+    assert lines(answer.stdout) == [alone[0]]
 
 
 def test_a_bad_file_is_told_and_the_others_are_tagged(tmp_path):
