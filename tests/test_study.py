@@ -56,12 +56,31 @@ def blocks_of(folder) -> list[study.Block]:
     return study.blocks("pretrained", records, folder=folder)
 
 
-def test_only_blocks_with_all_of_their_arms_count(folder):
-    for arm in ("none", "paper", "chosen"):
-        write_arm(folder, arm)
-    assert blocks_of(folder) == []
-    write_arm(folder, "equal", seeds=[1])
-    assert [(block.fold, block.seed) for block in blocks_of(folder)] == [(1, 1), (2, 1)]
+def test_a_block_counts_for_a_question_when_both_of_its_arms_are_whole(folder):
+    def answer(*arms: str) -> list[tuple[int, int]]:
+        return [(block.fold, block.seed) for block in study.answering(blocks_of(folder), *arms)]
+
+    write_arm(folder, "chosen")
+    write_arm(folder, "none", seeds=[1])
+    (
+        folder / "runs" / sorted(run.name for run in (folder / "runs").glob("*fold2-seed1*+*"))[0]
+    ).rename(folder / "elsewhere")
+    assert answer("chosen", "none") == [(1, 1)]
+    assert answer("chosen", "equal") == []
+    assert answer("chosen", study.BEFORE) == [(1, 0), (1, 1), (2, 0)]
+
+
+def test_a_contrast_of_some_cells_is_theirs_alone(folder):
+    write_arm(folder, "none")
+    for params in load_params(folder / "pretrained" / "chosen.yaml"):
+        after = {"logmel": right(0.8), params.representations[1]: right(0.6), FUSED: right(0.9)}
+        alone = {name: right(0.5) for name in params.representations}
+        write_pair(folder / "runs", params, {"alone": alone, "together": after})
+    cells = [("logmel + cqt", "logmel")]
+    assert study.contrast(blocks_of(folder), "chosen", "none").points == pytest.approx(10)
+    found = study.contrast(blocks_of(folder), "chosen", "none", cells=cells)
+    assert found.points == pytest.approx(20)
+    assert found.ends[0] > 10
 
 
 def test_each_question_is_answered_by_the_difference_of_its_arms(folder):
@@ -131,12 +150,12 @@ def test_without_blocks_nothing_is_said():
     assert study.secondary([], []) == []
 
 
-@pytest.mark.parametrize("trunk", study.NEEDED)
+@pytest.mark.parametrize("trunk", study.ARMS_OF)
 def test_the_arms_differ_in_the_distillation_alone(trunk):
     distillation = {"kd_weight", "kd_loss", "temperature", "teacher", "ramp_epochs", "fused_weight"}
     found = {
         path.stem: [params.model_dump(exclude=distillation) for params in load_params(path)]
         for path in (study.FOLDER / trunk).glob("*.yaml")
     }
-    assert set(found) <= set(study.ARMS)
+    assert set(found) == set(study.ARMS_OF[trunk])
     assert all(settings == found["none"] for settings in found.values())

@@ -346,7 +346,14 @@ def test_a_scheduler_that_died_is_one_sentence_and_no_traceback():
         "failed",
         "the scheduler is gone: start it, and the same command again",
     )
-    assert not logging.getLogger("distributed.client").isEnabledFor(logging.ERROR)
+
+
+@pytest.mark.parametrize("part", ["client", "batched"])
+def test_nor_does_dask_log_one_when_it_loses_a_connection(part):
+    # `batched` writes one, now and then, when a cluster closes before its last message has left.
+    with clusters.open_client(workers=1):
+        assert not logging.getLogger(f"distributed.{part}").isEnabledFor(logging.ERROR)
+    assert not logging.getLogger(f"distributed.{part}").isEnabledFor(logging.ERROR)
 
 
 @pytest.mark.parametrize(("workers", "says"), [({}, "waiting for workers"), ({"w": {}}, "")])

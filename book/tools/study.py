@@ -1,9 +1,9 @@
 """What the study says, by ``appendix_protocol.md``: the endpoint, its verdict, the other contrasts.
 
-A block is one fold and one seed with all its arms; only whole blocks count.
+A block is one fold and one seed; it counts for a question when both arms that are compared are in.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,29 +18,36 @@ ROOT = project_root()
 FOLDER = ROOT / "params" / "study"
 RUNS = ROOT / "outputs" / "reference" / "study"
 ARMS = ("none", "paper", "chosen", "equal")  # as the protocol's table has them
-NEEDED = {"pretrained": ARMS, "scratch": ("none", "chosen")}
+ARMS_OF = {"pretrained": ARMS, "scratch": ("none", "chosen")}
 BEFORE = "before"  # the branches as they came out of pretraining
 N_RESAMPLES = 10_000
 WORTH_HAVING = 1.5  # points
 LEVEL = 0.05
 
+Cell = tuple[str, str]  # a pair, and one of its branches
+
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """One fold and one seed: all arms, judged on the same clips.
+    """One fold and one seed: the arms that have run, all judged on the same clips.
 
     Parameters
     ----------
     groups
         (n,) the recording of each test clip.
-    shares
-        Arm -> (n,) the share of the branch-in-pair cells that name each clip rightly.
+    right
+        Arm -> branch in a pair -> (n,) bool, the clips that it names rightly.
     """
 
     fold: int
     seed: int
     groups: np.ndarray
-    shares: Mapping[str, np.ndarray]
+    right: Mapping[str, Mapping[Cell, np.ndarray]]
+
+    def share(self, arm: str, cells: Collection[Cell] = ()) -> np.ndarray:
+        """(n,) the share of an arm's cells, or of some, that name each clip rightly."""
+        right = self.right[arm]
+        return np.mean([right[cell] for cell in cells or right], axis=0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +74,10 @@ class Contrast:
         low, high = np.quantile(self.drawn, [LEVEL / 2, 1 - LEVEL / 2])
         return float(low), float(high)
 
+    def __str__(self) -> str:
+        low, high = self.ends
+        return f"{self.points:+.1f} ({low:+.1f} to {high:+.1f})"
+
     @property
     def p(self) -> float:
         """Twice the smaller share of resamples on one side of zero, zero itself on both."""
@@ -88,69 +99,110 @@ class Contrast:
 
 
 def blocks(trunk: str, records: Mapping[str, Record], *, folder: Path = FOLDER) -> list[Block]:
-    """Return the whole blocks of the arms that ``folder/trunk`` describes.
+    """Return the blocks, each with those arms of ``folder/trunk`` that have all of their runs.
 
     Parameters
     ----------
     trunk
-        A key of `NEEDED`.
+        A key of `ARMS_OF`.
     records
         By name.
     """
-    runs: dict[tuple[int, int], dict[str, list[Record | None]]] = {}
-    for arm in NEEDED[trunk]:
-        path = folder / trunk / f"{arm}.yaml"
-        for params in load_params(path) if path.exists() else ():
-            arms = runs.setdefault((params.fold, params.seed), {})
-            arms.setdefault(arm, []).append(records.get(run_name(params)))
-    whole = {key: arms for key, arms in runs.items() if _is_whole(arms, NEEDED[trunk])}
-    return [_block(*key, arms, records) for key, arms in sorted(whole.items())]
-
-
-def _is_whole(arms: Mapping[str, Sequence[Record | None]], needed: Sequence[str]) -> bool:
-    return set(arms) == set(needed) and all(run for runs in arms.values() for run in runs)
+    found: dict[tuple[int, int], dict[str, list[Record]]] = {}
+    for arm in ARMS_OF[trunk]:
+        planned: dict[tuple[int, int], list[Record | None]] = {}
+        for params in load_params(folder / trunk / f"{arm}.yaml"):
+            runs = planned.setdefault((params.fold, params.seed), [])
+            runs.append(records.get(run_name(params)))
+        for key, runs in planned.items():
+            if all(runs):
+                found.setdefault(key, {})[arm] = runs
+    return [_block(*key, arms, records) for key, arms in sorted(found.items())]
 
 
 def _block(
     fold: int, seed: int, arms: Mapping[str, Sequence[Record]], records: Mapping[str, Record]
 ) -> Block:
-    shares = {
-        arm: _share((run, head) for run in runs for head in run.params.representations)
+    cells = {
+        arm: {
+            (run.params.pair, name): (run, name)
+            for run in runs
+            for name in run.params.representations
+        }
         for arm, runs in arms.items()
     }
-    parents = [records[name] for run in arms["none"] for name in run.provenance.parents]
-    shares[BEFORE] = _share((run, run.params.representations[0]) for run in parents)
-    return Block(fold, seed, arms["none"][0].test.groups, shares)
+    first = next(iter(cells.values()))
+    cells[BEFORE] = {
+        cell: (parent_of(run, name, records), name) for cell, (run, name) in first.items()
+    }
+    right = {arm: {cell: _right(*of) for cell, of in each.items()} for arm, each in cells.items()}
+    return Block(fold, seed, next(iter(first.values()))[0].test.groups, right)
 
 
-def _share(cells: Any) -> np.ndarray:
-    return np.mean([run.scores[head].argmax(1) == run.test.targets for run, head in cells], axis=0)
+def parent_of(run: Record, name: str, records: Mapping[str, Record]) -> Record:
+    """Return the pretrained branch of a representation that a pair began with."""
+    parents = (records[parent] for parent in run.provenance.parents)
+    return next(parent for parent in parents if parent.params.representations == (name,))
 
 
-def contrast(found: Sequence[Block], one: str, other: str) -> Contrast:
-    """Compare two arms, or one with `BEFORE`, over whole blocks."""
+def _right(run: Record, head: str) -> np.ndarray:
+    return run.scores[head].argmax(1) == run.test.targets
+
+
+def answering(found: Sequence[Block], *arms: str) -> list[Block]:
+    """Return the blocks that have all of these arms."""
+    return [block for block in found if set(arms) <= set(block.right)]
+
+
+def contrast(
+    found: Sequence[Block], one: str, other: str, *, cells: Collection[Cell] = ()
+) -> Contrast:
+    """Compare two arms, or one with `BEFORE`, over the blocks that have both.
+
+    Parameters
+    ----------
+    cells
+        Which branches in pairs count; else all.
+    """
+    found = answering(found, one, other)
     folds = sorted({block.fold for block in found})
     by_fold = [[block for block in found if block.fold == fold] for fold in folds]
     # Drawn once, so that where folds have the same seeds all draw the same of them.
     luck = np.random.default_rng(0).random((N_RESAMPLES, max(map(len, by_fold))))
-    parts = [_one_fold(part, one, other, luck[:, : len(part)]) for part in by_fold]
+    parts = [
+        _one_fold(
+            np.array([100 * (b.share(one, cells) - b.share(other, cells)) for b in part]),
+            part[0],
+            luck[:, : len(part)],
+        )
+        for part in by_fold
+    ]
     points, drawn, n_recordings = zip(*parts, strict=True)
     return Contrast(float(np.mean(points)), np.mean(drawn, axis=0), sum(n_recordings))
 
 
 def _one_fold(
-    part: Sequence[Block], one: str, other: str, luck: np.ndarray
+    differences: np.ndarray, block: Block, luck: np.ndarray
 ) -> tuple[float, np.ndarray, int]:
-    """Return points, those of each resample, and the number of recordings of a fold's blocks."""
-    differences = 100 * np.array([block.shares[one] - block.shares[other] for block in part])
-    _, recording = np.unique(part[0].groups, return_inverse=True)
+    """Return points, those of each resample, and the number of recordings of one fold.
+
+    Parameters
+    ----------
+    differences
+        (seeds, n) of each clip, in points.
+    block
+        One of the fold's.
+    luck
+        (N_RESAMPLES, seeds) in [0, 1), which draws seeds.
+    """
+    _, recording = np.unique(block.groups, return_inverse=True)
     n_clips = np.bincount(recording)
     sums = np.array([np.bincount(recording, weights=row) for row in differences])  # (seeds, R)
     n = len(n_clips)
     # The fold's number draws the same recordings for every contrast.
-    draws = np.random.default_rng(part[0].fold).multinomial(n, np.full(n, 1 / n), size=len(luck))
+    draws = np.random.default_rng(block.fold).multinomial(n, np.full(n, 1 / n), size=len(luck))
     by_seed = (draws @ sums.T) / (draws @ n_clips)[:, None]  # (N_RESAMPLES, seeds)
-    seeds = (luck * len(part)).astype(int)
+    seeds = (luck * len(differences)).astype(int)
     return differences.mean(), np.take_along_axis(by_seed, seeds, axis=1).mean(axis=1), n
 
 
@@ -168,22 +220,22 @@ def holm(p: Mapping[str, float]) -> dict[str, float]:
 
 
 def endpoint(found: Sequence[Block]) -> list[dict[str, Any]]:
-    """Return a table's row on the endpoint, none where no block is whole."""
-    if not found:
+    """Return a table's row on the endpoint, none where no block has both arms."""
+    if not answering(found, "chosen", "none"):
         return []
     seen = contrast(found, "chosen", "none")
     return [_row("Chosen distillation less lambda 0", seen) | {"Verdict": seen.verdict}]
 
 
 def secondary(pretrained: Sequence[Block], scratch: Sequence[Block]) -> list[dict[str, Any]]:
-    """Return a table's rows on the secondary questions that have whole blocks."""
+    """Return a table's rows on the secondary questions that have blocks with both arms."""
     asked = {
         "Chosen less equal training": (pretrained, "chosen", "equal"),
         "Chosen less the branches before": (pretrained, "chosen", BEFORE),
         "The paper's less lambda 0": (pretrained, "paper", "none"),
         "Chosen less lambda 0, from scratch": (scratch, "chosen", "none"),
     }
-    seen = {what: contrast(*question) for what, question in asked.items() if question[0]}
+    seen = {what: contrast(*asks) for what, asks in asked.items() if answering(*asks)}
     # All four are counted from the first, so that no verdict weakens when others come in.
     p = holm({what: seen[what].p if what in seen else 1.0 for what in asked})
     return [

@@ -18,8 +18,10 @@ from distributed import Client, Scheduler, Security, SpecCluster, Worker
 from fusionkd_lib.engine.graph import Graph
 from fusionkd_lib.errors import InputError
 
-# Dask logs a traceback where its scheduler is gone; what became of the runs is told anyway.
-logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
+# Dask logs a traceback where its scheduler is gone, or closes before a last message has left; what
+# became of the runs is told anyway.
+for part in ("client", "batched"):
+    logging.getLogger(f"distributed.{part}").setLevel(logging.CRITICAL)
 LOCAL = {"protocol": "inproc://", "dashboard": False}
 
 
