@@ -250,10 +250,14 @@ for table in found:
 # interval leaves out zero; *open* means that these clips and seeds cannot tell.
 
 # %%
-# The same pairs with lambda 0, where the study has them.
-arms = study.read_records().values()
-controls = [table for table in tables.collect(arms) if table.params.kd_weight == 0]
-rows = verdicts.ledger(found, controls, [*runs.values(), *arms])
+# The same pairs with lambda 0, from scratch. With ImageNet's weights the study has both sides itself,
+# judged in single precision, which the pairs above were not.
+arms = study.read_records()
+untaught = [run for run in arms.values() if run.params.weights == "scratch"]
+controls = [table for table in tables.collect(untaught) if table.params.kd_weight == 0]
+blocks = [study.blocks("pretrained", arms), study.blocks("scratch", runs | arms)]
+answers = study.endpoint(blocks[0]) + study.secondary(*blocks)
+rows = verdicts.ledger(found, controls, [*runs.values(), *arms.values()], study=answers)
 display(Markdown(tables.markdown(rows)))
 
 # %% tags=["hide-input"] jupyter={"source_hidden": true}

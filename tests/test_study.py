@@ -5,7 +5,7 @@ import pytest
 from handmade import write_pair
 from scipy.special import erfinv
 
-from fusionkd_book import study
+from fusionkd_book import study, verdicts
 from fusionkd_lib.catalogue import FUSED
 from fusionkd_lib.params import load_params
 from fusionkd_lib.runs import find_records
@@ -87,7 +87,8 @@ def test_each_question_is_answered_by_the_difference_of_its_arms(folder):
     for arm in ARMS:
         write_arm(folder, arm)
     found = blocks_of(folder)
-    assert [row["Points"] for row in study.endpoint(found)] == ["+5.0"]
+    (answer,) = study.endpoint(found)
+    assert (answer["Points"], answer["On"]) == ("+5.0", "2 folds, 800 clips, 2 seeds")
     told = {
         row["Difference"]: (row["Points"], row["Verdict"]) for row in study.secondary(found, [])
     }
@@ -95,6 +96,22 @@ def test_each_question_is_answered_by_the_difference_of_its_arms(folder):
         "Chosen less equal training": ("-5.0", "loss"),
         "Chosen less the branches before": ("+15.0", "gain"),
         "The paper's less lambda 0": ("+0.0", "open"),
+    }
+
+
+def test_the_ledger_says_of_a_teacher_what_the_study_says(folder):
+    for arm in ARMS:
+        write_arm(folder, arm)
+    found = blocks_of(folder)
+    rows = verdicts.ledger([], [], [], study=study.endpoint(found) + study.secondary(found, []))
+    told = {
+        row["Claim"]: (row["Ours"], row["Verdict"]) for row in rows if "teacher" in row["Claim"]
+    }
+    claim = "It is the teacher that makes them better, not more training "
+    claim += "(the study: {}, ImageNet weights)"
+    assert told == {
+        claim.format("softened scores at weight 1"): ("+5.0", "held"),
+        claim.format("the paper's distillation"): ("+0.0", "open"),
     }
 
 

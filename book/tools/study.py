@@ -62,11 +62,14 @@ class Contrast:
         (N_RESAMPLES,) the same on recordings and seeds that were drawn with replacement.
     n_recordings
         Recordings of all folds.
+    on
+        Folds, seeds and clips, in words.
     """
 
     points: float
     drawn: np.ndarray
     n_recordings: int
+    on: str = ""
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -178,7 +181,10 @@ def contrast(
         for part in by_fold
     ]
     points, drawn, n_recordings = zip(*parts, strict=True)
-    return Contrast(float(np.mean(points)), np.mean(drawn, axis=0), sum(n_recordings))
+    n_clips, n_seeds = sum(len(part[0].groups) for part in by_fold), max(map(len, by_fold))
+    on = f"{len(folds)} fold{'s' * (len(folds) > 1)}, {n_clips:,d} clips, {n_seeds} seed"
+    on += "s" * (n_seeds > 1)
+    return Contrast(float(np.mean(points)), np.mean(drawn, axis=0), sum(n_recordings), on)
 
 
 def _one_fold(
@@ -251,7 +257,7 @@ def _side(seen: Contrast, p: float) -> str:
 def _row(what: str, seen: Contrast) -> dict[str, Any]:
     low, high = seen.ends
     values = {"Points": f"{seen.points:+.1f}", "95 % interval": f"{low:+.1f} to {high:+.1f}"}
-    return {"Difference": what, **values}
+    return {"Difference": what, **values, "On": seen.on}
 
 
 def read_records() -> dict[str, Record]:

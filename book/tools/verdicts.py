@@ -135,7 +135,9 @@ def _setting(run: Record) -> str:
     return f"{run.provenance.kind} {sorted(kept.items())}"
 
 
-def ledger(tables: Sequence[Table], controls: Sequence[Table], runs: Iterable[Record]) -> Rows:
+def ledger(
+    tables: Sequence[Table], controls: Sequence[Table], runs: Iterable[Record], *, study: Rows = ()
+) -> Rows:
     """Return what the paper claims, where, its numbers, ours, and whether the claim held.
 
     A claim is *held* or *contradicted* where the interval of the difference leaves out zero, and
@@ -147,6 +149,8 @@ def ledger(tables: Sequence[Table], controls: Sequence[Table], runs: Iterable[Re
         Tables of the same pairs, trained in the same way with lambda 0.
     runs
         Of tables and controls.
+    study
+        Its rows on the endpoint and the secondary questions.
     """
     runs = list(runs)
     urban = [table for table in tables if table.metric == "accuracy" and table.status in REAL]
@@ -155,6 +159,7 @@ def ledger(tables: Sequence[Table], controls: Sequence[Table], runs: Iterable[Re
         group = [table for table in urban if table.params.weights == weights]
         for comparison in _comparisons(group, controls):
             rows += _claim(comparison, f"UrbanSound8K, {how}", runs)
+    rows += [_studied(row) for row in study if row["Difference"] in STUDIED]
     return rows + [told | UNTESTED | {"Verdict": verdict} for told, verdict in _beyond_reach()]
 
 
@@ -220,6 +225,27 @@ def _claim(comparison: Comparison, on: str, runs: Sequence[Record]) -> Rows:
     row = after[0]
     clips = f"{row.folds} folds, {row.clips:,d} clips, {row.seeds} seed{'s' * (row.seeds > 1)}"
     return [told | _ours(found) | {"On": clips, "Verdict": VERDICTS[found.verdict]}]
+
+
+# What the study says of a teacher, and how the ledger puts it.
+STUDIED = {
+    "The paper's less lambda 0": "the paper's distillation",
+    "Chosen distillation less lambda 0": "softened scores at weight 1",
+}
+
+
+def _studied(row: Mapping[str, Any]) -> dict[str, Any]:
+    how = f"{STUDIED[row['Difference']]}, ImageNet weights"
+    verdict = row["Verdict"].partition(";")[0]
+    return {
+        "Claim": f"It is the teacher that makes them better, not more training (the study: {how})",
+        "Place": "abstract, implied",
+        "Paper": "no number",
+        "Ours": row["Points"],
+        "95 % interval": row["95 % interval"],
+        "On": row["On"],
+        "Verdict": VERDICTS.get(verdict, verdict),
+    }
 
 
 def _ours(found: Difference) -> Mapping[str, str]:
