@@ -346,7 +346,7 @@ display(
 # | [4 · Fusion and distillation](04_fusion_and_distillation.py) | How are maps fused, what do Eq. 2 to 4 ask for, and what did each branch gain? |
 # | [5 · The tables](05_the_tables.py) | How do the paper's three tables look when they are run again? |
 # | [6 · What distillation brings](06_what_distillation_brings.py) | Is it the teacher, the longer training, or the company? |
-# | 7 · From branch to device (to come) | How small, how fast, and how do you tag a recording of your own? |
+# | [7 · On a device](07_on_a_device.py) | How small, how fast, and how do you tag a recording of your own? |
 # | [8 · Your own data](08_your_own_data.py) | How do you get from a folder of sounds to a table? |
 # | [Appendix · Reading the paper closely](appendix_reading_the_paper.py) | What does the paper leave open, how do we read it, and do its tables say what its text says? |
 #

@@ -455,7 +455,7 @@ if twins:
             after, before = (one.scores[name].argmax(1) == truth for one in (run, control))
             for k in np.unique(truth):
                 change = 100 * (after[truth == k].mean() - before[truth == k].mean())
-                of_class = gained.setdefault(classes[k], {})
+                of_class = gained.setdefault(classes[k].replace("_", " "), {})
                 of_class.setdefault(run.params.fold, []).append(change)
     means = {k: [np.mean(x) for x in by_fold.values()] for k, by_fold in gained.items()}
     order = sorted(means, key=lambda k: np.mean(means[k]))

@@ -591,7 +591,13 @@ listen(home / "street.wav", status=clips.status)
 
 # %% [markdown]
 # In JupyterLab the next cell shows a button. Press it, or drop a file on it: a bark from your phone, a siren from the window, your own voice. The
-# picture above then appears below it. On a page, where no kernel runs, the street must do.
+# picture above then appears below it. On a page, where no kernel runs, the street must do; `listen.html`, which `make site` builds, hears your
+# microphone in a browser. And if you have no sound at hand, ten free recordings of real streets, each with its author's name, are one command away:
+#
+# ```
+# python -m fusionkd_book street
+# fusionkd tag book/weights/fused.onnx outputs/street --format csv
+# ```
 
 
 # %%

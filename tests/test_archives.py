@@ -1,5 +1,6 @@
 """Fetching: checksums hold, archives stay in their folder, and a copy is checked file by file."""
 
+import csv
 import functools
 import hashlib
 import http.server
@@ -15,6 +16,7 @@ from types import SimpleNamespace
 import pytest
 from miniature import URBANSOUND8K_ROWS, make_sonyc_ust, make_urbansound8k
 
+from fusionkd_book import street
 from fusionkd_lib import reading
 from fusionkd_lib.datasets import archives, sonyc_ust, unpacking, urbansound8k
 from fusionkd_lib.datasets.archives import check, fetch
@@ -378,3 +380,26 @@ def test_any_module_with_the_same_constants_can_be_fetched(server, tmp_path, mon
         fetch("notes", tmp_path / "data")
     fetch("notes", tmp_path / "data", base_url=server.url)
     assert (tmp_path / "data" / "notes.csv").read_text() == "a\n1\n"
+
+
+def test_ten_recordings_from_the_street_come_with_their_credits(server, tmp_path):
+    for sound in street.SOUNDS:
+        path = server.folder / sound.commit / "audio" / sound.file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(sound.file.encode())
+    missing = server.folder / street.SOUNDS[-1].commit / "audio" / street.SOUNDS[-1].file
+    content = missing.read_bytes()
+    missing.unlink()
+    with pytest.raises(InputError, match=f"{missing.name}: answers 404 File not found"):
+        street.fetch(tmp_path / "street", site=server.url)
+    missing.write_bytes(content)
+    paths = street.fetch(tmp_path / "street", site=server.url)
+    assert [path.read_bytes().decode() for path in paths] == [path.name for path in paths]
+    with open(tmp_path / "street" / "credits.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["file"] for row in rows] == [path.name for path in paths]
+    assert len({row["file"] for row in rows}) == 10
+    assert {row["licence"] for row in rows} == {"CC0", "CC BY"}
+    assert all(all(row.values()) for row in rows)
+    # What is there is not asked for again.
+    assert len(server.requested) == 11

@@ -6,6 +6,7 @@ import click
 
 from fusionkd_book import listen as listening
 from fusionkd_book import publish, web
+from fusionkd_book import street as streets
 from fusionkd_book import tuning as ranking
 from fusionkd_book import weights as shipped
 from fusionkd_lib.cli import Commands
@@ -50,6 +51,13 @@ def reference() -> None:
     for path in publish.keep_reference(outputs_root() / "runs", folder):
         click.echo(path)
     publish.write_readme(project_root() / "README.md", folder)
+
+
+@main.command()
+def street() -> None:
+    """Download ten free recordings from the street, with credits, into outputs/street."""
+    for path in streets.fetch(outputs_root() / "street"):
+        click.echo(path)
 
 
 @main.command()

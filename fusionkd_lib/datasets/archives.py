@@ -63,7 +63,7 @@ def fetch(name: str, root: str | Path, *, base_url: str | None = None) -> dict[s
         for file, pinned in dataset.ARCHIVES.items():
             checksum = pinned or known.get(file)
             most = getattr(dataset, "SIZES", {}).get(file, MOST_BYTES)
-            path = _download(f"{base_url}/{file}", root, checksum=checksum, most=most)
+            path = download(f"{base_url}/{file}", root, checksum=checksum, most=most)
             checksums[file] = checksum or f"sha256:{pooch.file_hash(path)}"
         write_json(root / RECORD, record)
     except OSError as error:
@@ -124,11 +124,20 @@ def describe(report: dict[str, Any]) -> str:
     return "\n  ".join([f"{report['dataset']} in {report['root']}: {clips} clips", counted, *told])
 
 
-def _download(url: str, root: Path, *, checksum: str | None, most: int) -> str:
+def download(url: str, root: Path, *, checksum: str | None, most: int) -> str:
+    """Download a file of at most so many bytes into a folder, and return its path.
+
+    A file that is there, with that checksum if one is given, is not downloaded again.
+
+    Raises
+    ------
+    InputError
+        Naming the address and what is wrong, or the checksum that the file does not have.
+    """
     name = url.rsplit("/", 1)[-1]
     way_out = f"check the network, or put {name} into {root}, and try again"
 
-    def download(url: str, path: str, _: Any) -> None:
+    def stream(url: str, path: str, _: Any) -> None:
         with requests.get(url, stream=True, timeout=30) as answer, open(path, "wb") as file:
             answer.raise_for_status()
             size = int(answer.headers.get("content-length", 0))
@@ -139,7 +148,7 @@ def _download(url: str, root: Path, *, checksum: str | None, most: int) -> str:
                     bar.update(file.write(chunk))
 
     try:
-        return pooch.retrieve(url, checksum, fname=name, path=root, downloader=download)
+        return pooch.retrieve(url, checksum, fname=name, path=root, downloader=stream)
     except requests.RequestException as error:
         answer = "cannot be reached"
         if error.response is not None:
