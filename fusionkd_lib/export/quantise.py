@@ -3,7 +3,8 @@
 8 bits: static quantisation with a scale per channel of the weights (signed) and per tensor of the
 activations (unsigned, which is what fast instructions take). The front end stays in single
 precision, since its powers span ten decades, and so does the colour stem, whose few channels cost
-little and carry the whole range of levels.
+little and carry the whole range of levels. So do the first two convolutions of a trunk: in 8 bits
+they alone changed six answers of a hundred of an EfficientNet-Lite0, all later layers together one.
 
 Weights use 7 of their 8 bits. A processor without VNNI adds two products of bytes in 16 bits, where
 two of 255 * 127 do not fit and are cut off, without a word; two of 255 * 64 do. So the file has the
@@ -29,6 +30,7 @@ from fusionkd_lib.tagging import Tagger
 
 # For the ranges, and the names of nodes.
 N_CLIPS, QUANTISED = 128, re.compile("/network/(?!.*(/stem|BatchNorm))")
+TRUNK, N_FIRST = re.compile("(/network/.*?)trunk"), 2
 
 
 def quantise(path: Path, waveforms: Iterable[np.ndarray]) -> tuple[str, ...]:
@@ -43,12 +45,18 @@ def quantise(path: Path, waveforms: Iterable[np.ndarray]) -> tuple[str, ...]:
     """
     model = onnx.load(path)
     kept = [node.name for node in model.graph.node if not QUANTISED.match(node.name)]
+    trunks: dict[str, list[str]] = {}
+    for node in model.graph.node:
+        if node.op_type == "Conv" and (trunk := TRUNK.match(node.name)):
+            trunks.setdefault(trunk[1], []).append(node.name)
+    kept += [name for names in trunks.values() for name in names[:N_FIRST]]
     inputs = ({"waveform": waveform[None]} for waveform in waveforms)
     reader = SimpleNamespace(get_next=lambda: next(inputs, None))
     kinds = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8}
     kinds |= {"per_channel": True, "reduce_range": True, "extra_options": {"QuantizeBias": False}}
     quantize_static(model, path, reader, **kinds, nodes_to_exclude=kept)
-    return "front end", "colour stem", "BatchNorm of the head", "scores"
+    first = "first two convolutions of each trunk"
+    return "front end", "colour stem", first, "BatchNorm of the head", "scores"
 
 
 def halve(path: Path) -> tuple[str, ...]:
