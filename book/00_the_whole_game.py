@@ -72,14 +72,17 @@ from fusionkd_lib.params import notebook_params
 params = notebook_params(globals())
 
 # %%
+import numpy as np
 import torch
 from IPython.display import Markdown, display
 
 from fusionkd_book import exercises, figures
+from fusionkd_book.weights import path_of
 from fusionkd_lib import experiment, tables
 from fusionkd_lib.models import n_parameters
 from fusionkd_lib.representations import compute
 from fusionkd_lib.runs import find_records, project_root
+from fusionkd_lib.tagging import load_tagger
 
 figures.use_style()
 torch.set_num_threads(params.threads)
@@ -333,6 +336,20 @@ display(
 )
 
 # %% [markdown]
+# Your branches began with weights from photographs, which make them large. Much smaller networks, which have learned from
+# sounds of this kind alone, **come with the book**: one file holds a committee and the branches that it taught. Here the
+# log-mel branch of that file names this chapter's test clips; nothing is trained for it, and the fold was its test fold, too.
+
+# %%
+shipped = load_tagger(path_of("fused"), "logmel")
+heard = [clips.read(int(row), shipped.told.sample_rate) for row in split.test]
+named = [shipped.told.labels[k] for k in shipped.scores(heard).argmax(axis=1)]
+right = np.mean([clips.classes[k] == name for k, name in zip(truth, named, strict=True)])
+print(f"{100 * right:.1f} % of {len(heard)} clips; your distilled branch {run.score(first):.1%}")
+
+# %% [markdown]
+# [Chapter 7](07_on_a_device.py) takes that file apart, and lets you play your own sounds to it.
+#
 # What travels in distillation is not only which bar is the highest, but the heights of all the others: what
 # else the sound could have been.
 #

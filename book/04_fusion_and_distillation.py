@@ -69,12 +69,44 @@ from IPython.display import Markdown, display
 from torch.nn import functional as F
 
 from fusionkd_book import exercises, figures
+from fusionkd_book.weights import kept as weights_of_the_book
 from fusionkd_lib import experiment, losses, metrics, tables, training
 from fusionkd_lib.models import Normalise, n_parameters
 from fusionkd_lib.params import Params
 
 figures.use_style()
 torch.set_num_threads(params.threads)
+
+# %% [markdown]
+# ## Where this leads
+#
+# The networks of this chapter learn for a minute, from weights that have seen photographs. Those that **come with the book**
+# are much smaller, began with nothing and had a quarter of an hour. Their results are read from their records, so that you
+# see at once what is at stake.
+
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
+book = weights_of_the_book()
+test, taught = book["committee"].test, book["committee"].scores
+heads = {"Log-mel alone": book["alone"].scores["logmel"]}
+heads |= {f"{figures.label(x)} (KD)": taught[x] for x in book["committee"].params.representations}
+heads |= {
+    "Fused classifier": taught["fused"],
+    "Support vector machine": book["machines"].scores["svm"],
+}
+rows_shown = []
+for x, y in heads.items():
+    drawn = 100 * metrics.bootstrap(metrics.accuracy, test.targets, y, test.groups)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    value = f"{100 * metrics.accuracy(test.targets, y):.1f}"
+    told = {"Accuracy (%)": value, "95 % interval": f"{low:.1f} to {high:.1f}"}
+    rows_shown.append({"Classifier": x} | told)
+display(Markdown(tables.markdown(rows_shown)))
+display(
+    Markdown(
+        f"Urban synth, {len(test.clips)} clips of {len(set(test.groups))} held-out recordings, one seed. "
+        "[Chapter 7](07_on_a_device.py) compares them pair by pair."
+    )
+)
 
 # %% [markdown]
 # ## The branches

@@ -255,7 +255,7 @@ for table in found:
 arms = study.read_records()
 untaught = [run for run in arms.values() if run.params.weights == "scratch"]
 controls = [table for table in tables.collect(untaught) if table.params.kd_weight == 0]
-blocks = [study.blocks("pretrained", arms), study.blocks("scratch", runs | arms)]
+blocks = [study.blocks_of(trunk) for trunk in study.ARMS_OF]
 answers = study.endpoint(blocks[0]) + study.secondary(*blocks)
 rows = verdicts.ledger(found, controls, [*runs.values(), *arms.values()], study=answers)
 display(Markdown(tables.markdown(rows)))

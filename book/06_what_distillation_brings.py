@@ -40,11 +40,7 @@ reference = project_root() / "outputs" / "reference"
 sample = {run.name: run for run in find_records(reference)[0]}
 sample = {name: run for name, run in sample.items() if run.params.dataset == "urbansound8k"}
 arms = study.read_records()
-# The sample's networks with ImageNet weights were judged in another precision; the study has its own.
-blocks = {
-    "pretrained": study.blocks("pretrained", arms),
-    "scratch": study.blocks("scratch", sample | arms),
-}
+blocks = {trunk: study.blocks_of(trunk) for trunk in study.ARMS_OF}
 
 # %% tags=["nbval-check-output"]
 for trunk, of in (("pretrained", 9), ("scratch", 3)):
@@ -311,6 +307,16 @@ display(
 )
 display(Markdown("Blocks that are missing: " + ("; ".join(missing) or "none") + "."))
 
+# %% tags=["hide-input"] jupyter={"source_hidden": true}
+if found:
+    figures.show(
+        study.picture(found),
+        alt="Left the accuracy of machines and of branches before, after the joint phase, and distilled; "
+        "right what the teacher adds, with its interval",
+        caption="**Figure 6.4.** The endpoint. Left: the mean over cells, seeds and folds, with intervals that overlap since all "
+        "stand on the same recordings. Right: the difference of the last two, drawn together. Shaded: a gain too small to be worth having.",
+    )
+
 # %% [markdown]
 # The parts of that mean follow: each block, each fold, each branch in its pair. They are exploratory, so that they
 # have intervals and no verdict. **Predict:** how many of the six branches will lie on the same side of zero?
@@ -341,7 +347,7 @@ if found:
     figures.show(
         ax,
         alt="The endpoint and its parts, by fold and by branch in a pair, each with its interval",
-        caption="**Figure 6.4.** Named distillation less lambda 0. The diamond is the endpoint; strokes below a fold are its "
+        caption="**Figure 6.5.** Named distillation less lambda 0. The diamond is the endpoint; strokes below a fold are its "
         "seeds. Dashed: what would be worth having.",
     )
     display(
@@ -469,7 +475,7 @@ if twins:
     figures.show(
         ax,
         alt="For each class of UrbanSound8K what distillation adds, by fold and on the mean",
-        caption="**Figure 6.5.** What the named distillation adds to each class. Where the dots of a class lie on both sides of zero, its "
+        caption="**Figure 6.6.** What the named distillation adds to each class. Where the dots of a class lie on both sides of zero, its "
         "bar says little.",
     )
 

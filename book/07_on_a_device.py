@@ -47,7 +47,7 @@ from fusionkd_lib.audio import load_mono
 from fusionkd_lib.errors import InputError
 from fusionkd_lib.export.frontend import FrontEnd
 from fusionkd_lib.export.quantise import quantise
-from fusionkd_lib.runs import find_records, outputs_root, project_root
+from fusionkd_lib.runs import outputs_root
 from fusionkd_lib.tagging import load_tagger, tag_file
 
 figures.use_style()
@@ -193,10 +193,8 @@ display(
 # files; the next cell also asks the files themselves, on a few clips, whether they still say the same.
 
 # %%
-runs, _ = find_records(project_root() / weights.RECORDS)
-by_kind = {run.provenance.kind: run for run in runs if run.params.epochs == recipe.epochs}
-(alone,) = (run for run in runs if run.params.epochs != recipe.epochs)
-committee, machines = by_kind["fusion"], by_kind["baselines"]
+records = weights.kept()
+alone, committee, machines = (records[name] for name in ("alone", "committee", "machines"))
 test = committee.test
 scores = {"svm": machines.scores["svm"], "logmel": alone.scores["logmel"]}
 scores |= {"distilled": committee.scores["logmel"], "fused": committee.scores["fused"]}

@@ -139,11 +139,11 @@ def test_the_readme_shows_the_first_reference_table_between_its_marks(tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text((ROOT / "README.md").read_text())
     publish.write_readme(readme, tmp_path / "reference")
-    assert "<svg" in (tmp_path / "reference" / "table.svg").read_text()
-    committed, drawn = (ROOT / "README.md").read_text(), "](outputs/reference/table.svg)"
+    assert "<svg" in (tmp_path / "reference" / "endpoint.svg").read_text()
+    committed, drawn = (ROOT / "README.md").read_text(), "](outputs/reference/endpoint.svg)"
     assert committed.count(drawn) == 1
     links = committed.replace("](outputs/reference/", "](reference/")
-    assert readme.read_text() == links.replace("](reference/table.svg)", drawn)
+    assert readme.read_text() == links.replace("](reference/endpoint.svg)", drawn)
     leads = re.findall(r"^\| \[.+?\]\(reference/(.+?)\)", readme.read_text(), re.M)
     block = committed.partition("**Table I ")[2].partition(publish.README_ENDS)[0]
     assert len(leads) == block.count("\n| ") - 1  # the head

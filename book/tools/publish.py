@@ -16,7 +16,7 @@ from pathlib import Path
 import nbformat
 from nbconvert import HTMLExporter
 
-from fusionkd_book import figures, record_pages, verdicts
+from fusionkd_book import figures, record_pages, study, verdicts
 from fusionkd_lib import tables
 from fusionkd_lib.engine import notebooks
 from fusionkd_lib.engine.notebooks import execute
@@ -181,7 +181,9 @@ def copy_record(record: Record, root: Path) -> Path:
 
 
 def write_readme(readme: Path, reference: Path) -> None:
-    """Put each setting in a row and the first table into the README, and draw that table.
+    """Put the study's answer, a row for each setting and the first table into the README.
+
+    The answer is also drawn, into ``endpoint.svg`` beside the records.
 
     Raises
     ------
@@ -200,10 +202,13 @@ def write_readme(readme: Path, reference: Path) -> None:
     if not found:
         raise InputError(f"{reference}: no reference runs: run params/sample/urbansound8k.yaml")
     figures.use_style()
-    figures.table_figure(found[0]).figure.savefig(reference / "table.svg")
     title, rows, note = found[0].to_markdown().split("\n\n")
     place = reference.relative_to(readme.parent).as_posix()
     rows = record_pages.linked(rows, found[0], to=f"{place}/{{}}")
     settings = tables.markdown(verdicts.in_one_table(found, records))
-    block = "\n\n".join([f"{mark}\n{settings}", title, rows, f"{note}\n{end_mark}"])
+    asked = study.blocks_of("pretrained", reference)
+    answer = tables.markdown(study.endpoint(asked))
+    study.picture(asked).savefig(reference / "endpoint.svg")
+    parts = [f"{mark}\n{answer}", settings, title, rows, f"{note}\n{end_mark}"]
+    block = "\n\n".join(parts)
     readme.write_text(before + block + after, encoding="utf-8")

@@ -3,23 +3,26 @@
 A block is one fold and one seed; it counts for a question when both arms that are compared are in.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fusionkd_book import figures
+from fusionkd_lib.catalogue import BASELINES, SUPPORT_VECTORS
 from fusionkd_lib.params import load_params
 from fusionkd_lib.records import Record
 from fusionkd_lib.runs import find_records, project_root, run_name
 
 ROOT = project_root()
 FOLDER = ROOT / "params" / "study"
-RUNS = ROOT / "outputs" / "reference" / "study"
+REFERENCE = ROOT / "outputs" / "reference"
 ARMS = ("none", "paper", "chosen", "equal")  # as the protocol's table has them
 ARMS_OF = {"pretrained": ARMS, "scratch": ("none", "chosen")}
 BEFORE = "before"  # the branches as they came out of pretraining
+MACHINES = "machines"  # support vector machines on the same representations
 N_RESAMPLES = 10_000
 WORTH_HAVING = 1.5  # points
 LEVEL = 0.05
@@ -138,8 +141,21 @@ def _block(
     cells[BEFORE] = {
         cell: (parent_of(run, name, records), name) for cell, (run, name) in first.items()
     }
+    runs = [run for run, _ in first.values()]
+    machines = {run.params.pair: run for run in records.values() if _judges_machines(run, runs[0])}
+    if set(machines) == {run.params.pair for run in runs}:
+        heads = {
+            (pair, name): (machines[pair], f"{SUPPORT_VECTORS}_{name}") for pair, name in first
+        }
+        cells[MACHINES] = heads
     right = {arm: {cell: _right(*of) for cell, of in each.items()} for arm, each in cells.items()}
-    return Block(fold, seed, next(iter(first.values()))[0].test.groups, right)
+    return Block(fold, seed, runs[0].test.groups, right)
+
+
+def _judges_machines(run: Record, beside: Record) -> bool:
+    """Tell whether a run has the baselines on the test clips and the spectrograms of another."""
+    is_theirs = run.provenance.kind == BASELINES and run.test.digest == beside.test.digest
+    return is_theirs and run.params.hop_length == beside.params.hop_length
 
 
 def parent_of(run: Record, name: str, records: Mapping[str, Record]) -> Record:
@@ -167,17 +183,18 @@ def contrast(
     cells
         Which branches in pairs count; else all.
     """
-    found = answering(found, one, other)
+    both = answering(found, one, other)
+    return mean_over(both, lambda block: block.share(one, cells) - block.share(other, cells))
+
+
+def mean_over(found: Sequence[Block], share: Callable[[Block], np.ndarray]) -> Contrast:
+    """Return the mean over clips, seeds and folds of a number (n,) for each clip of a block."""
     folds = sorted({block.fold for block in found})
     by_fold = [[block for block in found if block.fold == fold] for fold in folds]
     # Drawn once, so that where folds have the same seeds all draw the same of them.
     luck = np.random.default_rng(0).random((N_RESAMPLES, max(map(len, by_fold))))
     parts = [
-        _one_fold(
-            np.array([100 * (b.share(one, cells) - b.share(other, cells)) for b in part]),
-            part[0],
-            luck[:, : len(part)],
-        )
+        _one_fold(100 * np.array([share(b) for b in part]), part[0], luck[:, : len(part)])
         for part in by_fold
     ]
     points, drawn, n_recordings = zip(*parts, strict=True)
@@ -195,7 +212,7 @@ def _one_fold(
     Parameters
     ----------
     differences
-        (seeds, n) of each clip, in points.
+        (seeds, n) of each clip, in percent or points.
     block
         One of the fold's.
     luck
@@ -230,7 +247,7 @@ def endpoint(found: Sequence[Block]) -> list[dict[str, Any]]:
     if not answering(found, "chosen", "none"):
         return []
     seen = contrast(found, "chosen", "none")
-    return [_row("Chosen distillation less lambda 0", seen) | {"Verdict": seen.verdict}]
+    return [_row("Distilled less the same without a teacher", seen) | {"Verdict": seen.verdict}]
 
 
 def secondary(pretrained: Sequence[Block], scratch: Sequence[Block]) -> list[dict[str, Any]]:
@@ -260,6 +277,51 @@ def _row(what: str, seen: Contrast) -> dict[str, Any]:
     return {"Difference": what, **values, "On": seen.on}
 
 
+def picture(found: Sequence[Block]) -> figures.plt.Figure:
+    """Show the endpoint: what each arm has, beside the machines, and what the teacher adds."""
+    labels = {
+        MACHINES: "support vector machine",
+        BEFORE: "branch, pretrained",
+        "none": "trained on beside the fused\nclassifier, no teacher",
+        "chosen": "the same, and distilled",
+    }
+    both = answering(found, "chosen", "none")
+    arms = [arm for arm in labels if len(answering(both, arm)) == len(both)]
+    settings = {"figsize": (7, 2.4), "width_ratios": (3, 2), "layout": "constrained"}
+    figure, (levels, difference) = figures.plt.subplots(1, 2, **settings)
+    for y, arm in enumerate(arms[::-1]):
+        level = mean_over(both, lambda block, arm=arm: block.share(arm))
+        colour = figures.BASELINE if arm == MACHINES else "black"
+        levels.plot(level.ends, [y, y], color=colour, alpha=0.5)
+        levels.plot(level.points, y, "s" if arm == MACHINES else "o", color=colour)
+    levels.set_yticks(range(len(arms)), [labels[arm] for arm in arms[::-1]])
+    levels.set(xlabel="accuracy in %", ylim=(-0.6, len(arms) - 0.4))
+    seen = contrast(both, "chosen", "none")
+    difference.axvspan(0, WORTH_HAVING, color="0.93")
+    difference.axvline(0, color="0.4", ls=":")
+    difference.plot(seen.ends, [0, 0], color="black")
+    difference.plot(seen.points, 0, "D", color="black")
+    difference.annotate(
+        str(seen), (seen.points, 0), (0, 10), textcoords="offset points", ha="center"
+    )
+    difference.set(yticks=[], ylim=(-1, 1), xlabel="added by the teacher")
+    figures.sns.despine(ax=levels)
+    figures.sns.despine(ax=difference, left=True)
+    return figure
+
+
 def read_records() -> dict[str, Record]:
     """Return the committed runs of the study by name."""
-    return {record.name: record for record in find_records(RUNS)[0]} if RUNS.exists() else {}
+    return {record.name: record for record in find_records(REFERENCE / "study")[0]}
+
+
+def blocks_of(trunk: str, reference: Path = REFERENCE) -> list[Block]:
+    """Return the blocks of the records under ``reference/study``, with the baselines beside them.
+
+    Parents that are not there are those of ``reference`` itself, where the sample's runs are.
+    """
+    own = find_records(reference / "study")[0]
+    shared = find_records(reference)[0]
+    if trunk == "pretrained":  # the sample's were judged in another precision
+        shared = [run for run in shared if run.provenance.kind == BASELINES]
+    return blocks(trunk, {run.name: run for run in (*shared, *own)})

@@ -230,7 +230,7 @@ def _claim(comparison: Comparison, on: str, runs: Sequence[Record]) -> Rows:
 # What the study says of a teacher, and how the ledger puts it.
 STUDIED = {
     "The paper's less lambda 0": "the paper's distillation",
-    "Chosen distillation less lambda 0": "softened scores at weight 1",
+    "Distilled less the same without a teacher": "softened scores at weight 1",
 }
 
 

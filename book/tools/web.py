@@ -77,7 +77,7 @@ def gather(folder: Path) -> Path:
     shutil.copytree(root / "book" / "site", folder)
     shutil.copy(*vendor("mathjax@3.2.2", folder.parent / "vendor"), folder / "_static")
     reference = root / "outputs" / "reference"
-    shutil.copy(reference / "table.svg", folder)
+    shutil.copy(reference / "endpoint.svg", folder)
     for page in PAGES:
         shutil.copy(root / page, folder)
     shutil.copy(root / "params" / "tuning" / "README.md", folder / "appendix_tuning.md")

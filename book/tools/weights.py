@@ -10,7 +10,7 @@ from fusionkd_book.publish import copy_record
 from fusionkd_lib import experiment
 from fusionkd_lib.params import Params, load_params
 from fusionkd_lib.records import Record
-from fusionkd_lib.runs import project_root
+from fusionkd_lib.runs import find_records, project_root
 
 FOLDER, RECIPES = Path("book", "weights"), Path("params", "weights")
 RECORDS = Path("outputs", "reference", "weights")
@@ -25,6 +25,13 @@ def recipes() -> dict[str, Params]:
 def path_of(name: str) -> Path:
     """Return where a file of weights lies."""
     return project_root() / FOLDER / f"{name}.onnx"
+
+
+def kept() -> dict[str, Record]:
+    """Return the committed records: the branch ``alone``, the ``committee``, the ``machines``."""
+    runs, _ = find_records(project_root() / RECORDS)
+    names = {"branch": "alone", "fusion": "committee", "baselines": "machines"}
+    return {names[run.provenance.kind]: run for run in runs}
 
 
 def make() -> Iterator[Path]:
