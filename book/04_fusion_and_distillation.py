@@ -82,7 +82,7 @@ torch.set_num_threads(params.threads)
 #
 # The networks of this chapter learn for a minute, from weights that have seen photographs. Those that **come with the book**
 # are much smaller, began with nothing and had a quarter of an hour. Their results are read from their records, so that you
-# see at once what is at stake.
+# see at once what is at stake; [chapter 7](07_on_a_device.py) compares them pair by pair.
 
 # %% tags=["hide-input"] jupyter={"source_hidden": true}
 book = weights_of_the_book()
@@ -103,8 +103,7 @@ for x, y in heads.items():
 display(Markdown(tables.markdown(rows_shown)))
 display(
     Markdown(
-        f"Urban synth, {len(test.clips)} clips of {len(set(test.groups))} held-out recordings, one seed. "
-        "[Chapter 7](07_on_a_device.py) compares them pair by pair."
+        f"Urban synth, {len(test.clips)} clips of {len(set(test.groups))} held-out recordings, one seed."
     )
 )
 

@@ -26,8 +26,8 @@ MOST_OF_A_FUNCTION, MOST_OF_THE_PAPER, MOST_OF_THE_LIBRARY = 40, 2000, 4200
 # what a person sees, the last net); export (one ONNX file that runs without this project, for a
 # fusion run with the scores of every head, in 32, 16 or 8 bits); a folder of one's own sounds as a
 # dataset; strangers' ONNX files, walked before they are run, and the ends of a download; a time
-# line of tags, as a table and as labels.
-ADDED, ADDED_TO_THE_PAPER = 893, 95
+# line of tags, as a table and as labels; gradients of 5 x 5 kernels in windows of 3 x 3 taps.
+ADDED, ADDED_TO_THE_PAPER = 913, 95
 NO_CODE = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)
 FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef
 
