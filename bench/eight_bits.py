@@ -59,8 +59,8 @@ def compare(right: np.ndarray, other: np.ndarray, recordings: np.ndarray) -> dic
         recordings,
         seed=0,
     )
-    points = 100 * (right.mean() - other.mean())
-    low, high = 100 * np.quantile(drawn, [0.025, 0.975])
+    points = 100 * (int(right.sum()) - int(other.sum())) / len(right)
+    low, high = (100 * float(end) for end in np.quantile(drawn, [0.025, 0.975]))
     verdict = "reached" if points >= -MOST_LOST else f"missed by {-MOST_LOST - points:.2f}"
     return {
         "points": points,
