@@ -305,7 +305,8 @@ missing = [
 display(
     Markdown(tables.markdown(answer) if answer else "**No block is in yet: there is no verdict.**")
 )
-display(Markdown("Blocks that are missing: " + ("; ".join(missing) or "none") + "."))
+told = "; ".join(missing) + ". Until they are in, the verdict is provisional."
+display(Markdown("Blocks that are missing: " + (told if missing else "none.")))
 
 # %% tags=["hide-input"] jupyter={"source_hidden": true}
 if found:

@@ -88,7 +88,10 @@ def test_each_question_is_answered_by_the_difference_of_its_arms(folder):
         write_arm(folder, arm)
     found = blocks_of(folder)
     (answer,) = study.endpoint(found)
-    assert (answer["Points"], answer["On"]) == ("+5.0", "2 folds, 800 clips, 2 seeds")
+    assert (answer["Points"], answer["On"]) == (
+        "+5.0",
+        "2 folds, 800 clips, 2 seeds, 4 blocks of 9",
+    )
     told = {
         row["Difference"]: (row["Points"], row["Verdict"]) for row in study.secondary(found, [])
     }

@@ -23,6 +23,7 @@ ARMS = ("none", "paper", "chosen", "equal")  # as the protocol's table has them
 ARMS_OF = {"pretrained": ARMS, "scratch": ("none", "chosen")}
 BEFORE = "before"  # the branches as they came out of pretraining
 MACHINES = "machines"  # support vector machines on the same representations
+N_BLOCKS = 9  # with ImageNet weights: three folds by three seeds
 N_RESAMPLES = 10_000
 WORTH_HAVING = 1.5  # points
 LEVEL = 0.05
@@ -199,8 +200,8 @@ def mean_over(found: Sequence[Block], share: Callable[[Block], np.ndarray]) -> C
     ]
     points, drawn, n_recordings = zip(*parts, strict=True)
     n_clips, n_seeds = sum(len(part[0].groups) for part in by_fold), max(map(len, by_fold))
-    on = f"{len(folds)} fold{'s' * (len(folds) > 1)}, {n_clips:,d} clips, {n_seeds} seed"
-    on += "s" * (n_seeds > 1)
+    counts = {"fold": len(folds), "clip": n_clips, "seed": n_seeds, "block": len(found)}
+    on = ", ".join(f"{n:,d} {what}{'s' * (n > 1)}" for what, n in counts.items())
     return Contrast(float(np.mean(points)), np.mean(drawn, axis=0), sum(n_recordings), on)
 
 
@@ -247,7 +248,8 @@ def endpoint(found: Sequence[Block]) -> list[dict[str, Any]]:
     if not answering(found, "chosen", "none"):
         return []
     seen = contrast(found, "chosen", "none")
-    return [_row("Distilled less the same without a teacher", seen) | {"Verdict": seen.verdict}]
+    row = _row("Distilled less the same without a teacher", seen)
+    return [row | {"On": f"{seen.on} of {N_BLOCKS}", "Verdict": seen.verdict}]
 
 
 def secondary(pretrained: Sequence[Block], scratch: Sequence[Block]) -> list[dict[str, Any]]:
