@@ -312,10 +312,10 @@ display(Markdown("Blocks that are missing: " + (told if missing else "none.")))
 if found:
     figures.show(
         study.picture(found),
-        alt="Left the accuracy of machines and of branches before, after the joint phase, and distilled; "
-        "right what the teacher adds, with its interval",
-        caption="**Figure 6.4.** The endpoint. Left: the mean over cells, seeds and folds, with intervals that overlap since all "
-        "stand on the same recordings. Right: the difference of the last two, drawn together. Shaded: a gain too small to be worth having.",
+        alt="The accuracy of machines and of branches before, after the joint phase, and distilled; "
+        "below it what the teacher adds, with its interval",
+        caption="**Figure 6.4.** The endpoint. Above: the mean over cells, seeds and folds, with intervals that overlap since all "
+        "stand on the same recordings. Below: the difference of the last two, drawn together. Shaded: a gain too small to be worth having.",
     )
 
 # %% [markdown]
@@ -496,7 +496,7 @@ ranked = sorted(changes, key=lambda k: (np.mean(changes[k]), k))
 rows = [
     {
         "Clip": f"[{clip}](https://freesound.org/s/{clip.split('-')[0]}/)",
-        "Class": label,
+        "Class": label.replace("_", " "),
         "Distilled less lambda 0": f"{100 * np.mean(changes[clip, label]):+.0f} points",
     }
     for clip, label in [*ranked[:-4:-1], *ranked[:3]]

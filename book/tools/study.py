@@ -289,8 +289,8 @@ def picture(found: Sequence[Block]) -> figures.plt.Figure:
     }
     both = answering(found, "chosen", "none")
     arms = [arm for arm in labels if len(answering(both, arm)) == len(both)]
-    settings = {"figsize": (7, 2.4), "width_ratios": (3, 2), "layout": "constrained"}
-    figure, (levels, difference) = figures.plt.subplots(1, 2, **settings)
+    settings = {"figsize": (5.6, 3.8), "height_ratios": (2, 1), "layout": "constrained"}
+    figure, (levels, difference) = figures.plt.subplots(2, 1, **settings)
     for y, arm in enumerate(arms[::-1]):
         level = mean_over(both, lambda block, arm=arm: block.share(arm))
         colour = figures.BASELINE if arm == MACHINES else "black"
@@ -306,7 +306,8 @@ def picture(found: Sequence[Block]) -> figures.plt.Figure:
     difference.annotate(
         str(seen), (seen.points, 0), (0, 10), textcoords="offset points", ha="center"
     )
-    difference.set(yticks=[], ylim=(-1, 1), xlabel="added by the teacher")
+    told = f"points that the teacher adds · {len(both)} of {N_BLOCKS} blocks"
+    difference.set(yticks=[], ylim=(-1, 1.4), xlabel=told)
     figures.sns.despine(ax=levels)
     figures.sns.despine(ax=difference, left=True)
     return figure
