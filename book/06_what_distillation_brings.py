@@ -436,7 +436,7 @@ measures = {
     "Surprise at the right answer": (surprise, 1, " nats"),
 }
 rows = []
-for what, (measure, scale, unit) in measures.items():
+for what, (measure, scale, unit) in measures.items() if twins else ():
     without, with_it = (np.array([scale * measure(pair[i]) for pair in twins]) for i in (0, 1))
     digits = 1 if scale == 100 else 2
     rows.append(
@@ -446,7 +446,7 @@ for what, (measure, scale, unit) in measures.items():
             "Distilled": f"{with_it.mean():.{digits}f}{unit}",
             "Twins in which it rose": f"{np.sum(with_it > without)} of {len(twins)}",
         }
-    ) if twins else None
+    )
 display(Markdown(tables.markdown(rows) if rows else "No twins yet."))
 
 # %% [markdown]
@@ -504,7 +504,7 @@ rows = [
 display(Markdown(tables.markdown(rows) if rows else "No twins yet."))
 
 # %% [markdown]
-# Listen to a few, if you like. Do you hear what they have in common? We do not; with a thousand clips some will move by luck.
+# Listen to a few, if you like. Before you see a pattern: among so many clips some move by luck.
 #
 # ## What is open
 #
@@ -517,7 +517,7 @@ display(Markdown(tables.markdown(rows) if rows else "No twins yet."))
 # FUSIONKD_DATA=data fusionkd run params/study/choosing/*.yaml
 # ```
 #
-# - Whether another distillation would do better: one was named, and the other seven have not run.
+# - Whether another distillation would do better: one was named.
 # - One fold is held back; nobody has tested a network of this project on its clips.
 #
 # ## Recap

@@ -391,8 +391,8 @@ print("weights:", np.array_equal(rows_8, s_w[:, None] * np.round(W / s_w[:, None
 # %% [markdown]
 # ## What it costs, class by class
 #
-# `fusionkd export RUN --int8` does this to every layer but the first two of the trunk, in which eight bits cost more than in all the others
-# together and save next to nothing. One thing comes on top: the ranges of all signals are *measured* on training
+# `fusionkd export RUN --int8` does this to every layer but the first two of the trunk, in which eight bits cost one of our networks
+# more than in all the others together, and save next to nothing. One thing comes on top: the ranges of all signals are *measured* on training
 # clips, since on the device they are not known beforehand. And it leaves one bit of the weights unused, from -64 to 64: a processor without the newest
 # instructions adds two products in 16 bits, and cuts off, without a word, what does not fit. The front end stays as it is. Its powers span ten decades,
 # which 255 steps cannot.

@@ -4,7 +4,7 @@
 activations (unsigned, which is what fast instructions take). The front end stays in single
 precision, since its powers span ten decades, and so does the colour stem, whose few channels cost
 little and carry the whole range of levels. So do the first two convolutions of a trunk: in 8 bits
-they alone changed six answers of a hundred of an EfficientNet-Lite0, all later layers together one.
+they changed six of a hundred answers of an EfficientNet-Lite0 to training clips, the others one.
 
 Weights use 7 of their 8 bits. A processor without VNNI adds two products of bytes in 16 bits, where
 two of 255 * 127 do not fit and are cut off, without a word; two of 255 * 64 do. So the file has the
