@@ -385,17 +385,17 @@ def _bandwidth(device: str) -> float:
 
 def bench_growth() -> dict:
     """Time and peak memory of an epoch as clips and branches grow, each in a fresh process."""
-    by_clips = {n: _in_fresh_process(_epoch_cost, n, 1) for n in (500, 1000, 2000, 4000)}
-    by_branches = {n: _in_fresh_process(_epoch_cost, 500, n) for n in (1, 2, 3)}
+    by_clips = {n: in_fresh_process(_epoch_cost, n, 1) for n in (500, 1000, 2000, 4000)}
+    by_branches = {n: in_fresh_process(_epoch_cost, 500, n) for n in (1, 2, 3)}
     return {"clips": by_clips, "branches": by_branches}
 
 
 def bench_long_clips() -> dict:
     """Peak memory of the paper's pair on 10 s clips at 44.1 kHz, batch 64 in micro-batches."""
-    return {size: _in_fresh_process(_long_clip_cost, size) for size in (8, 16)}
+    return {size: in_fresh_process(_long_clip_cost, size) for size in (8, 16)}
 
 
-def _in_fresh_process(function: Callable, *arguments: object) -> dict:
+def in_fresh_process(function: Callable, *arguments: object) -> dict:
     # Not a Pool, which would end its process in the middle of what that cleans up.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
@@ -478,7 +478,7 @@ def bench_equal_results(*, n_seeds: int = 3) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         found = {
             side: [
-                _in_fresh_process(_best_validation_loss, RECIPE | switches | {"seed": seed}, folder)
+                in_fresh_process(_best_validation_loss, RECIPE | switches | {"seed": seed}, folder)
                 for seed in range(n_seeds)
             ]
             for side, switches in {"off": {}, "on": FAST}.items()
@@ -512,9 +512,7 @@ def bench_start_up(*, rounds: int) -> dict | None:
         work = {"start": lambda: notebooks.execute(notebook, Path(folder) / "start.ipynb")}
         seconds = statistics.median(alternate(work, rounds=rounds)["start"])
     with tempfile.TemporaryDirectory() as cache:
-        compiling = {
-            when: _in_fresh_process(_compile_seconds, cache) for when in ("first", "later")
-        }
+        compiling = {when: in_fresh_process(_compile_seconds, cache) for when in ("first", "later")}
     return {
         "seconds": seconds,
         "compile_seconds": compiling,
@@ -555,22 +553,22 @@ def report(results: dict) -> None:
     for name, goals in GOALS.items():
         for device, goal in goals.items():
             measured = results[name].get(device, {}).get("ratio")
-            _verdict(f"{name}, {device}: at least {goal} times as fast", measured, at_least=goal)
+            judge(f"{name}, {device}: at least {goal} times as fast", measured, at_least=goal)
     equal, start_up = results["equal_results"], results["start_up"]
-    _verdict(
+    judge(
         "validation loss, shortcuts on: within the seeds' spread",
         abs(equal["difference"]),
         at_most=equal["spread_of_seeds"],
     )
-    _verdict(
+    judge(
         "start-up: at most 5 % of a run of ten minutes",
         start_up and 100 * start_up["share_of_a_run_of_ten_minutes"],
         at_most=5,
     )
     peaks = [cost["peak_mebibytes"] for cost in results["growth"]["clips"].values()]
-    _verdict("MiB that eight times the clips add: at most 512", peaks[-1] - peaks[0], at_most=512)
+    judge("MiB that eight times the clips add: at most 512", peaks[-1] - peaks[0], at_most=512)
     smallest = results["long_clips"][8]["peak_mebibytes"] / 1024
-    _verdict("GiB of 10 s clips in micro-batches: at most 8", smallest, at_most=8)
+    judge("GiB of 10 s clips in micro-batches: at most 8", smallest, at_most=8)
     for name, cost in results["fast_layers"].items():
         print(f"{name}: {cost['ratio']:.1f} times as fast as PyTorch's own")
     for kind, costs in results["growth"].items():
@@ -579,7 +577,7 @@ def report(results: dict) -> None:
             print(f"{number:>5} {kind}: {seconds:6.1f} s an epoch, peak {peak:.0f} MiB")
 
 
-def _verdict(
+def judge(
     goal: str,
     measured: float | None,
     *,
@@ -607,7 +605,7 @@ def main() -> None:
         results["training"][device] = bench_training(
             device, rounds=options.rounds, steps=options.steps
         )
-    results["fast_layers"] = _in_fresh_process(bench_fast_layers, options.rounds)
+    results["fast_layers"] = in_fresh_process(bench_fast_layers, options.rounds)
     results["growth"] = bench_growth()
     results["long_clips"] = bench_long_clips()
     results["equal_results"] = bench_equal_results()

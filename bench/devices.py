@@ -19,9 +19,9 @@ import onnxruntime
 import torch
 
 from bench.benchmark import (
-    _in_fresh_process,
-    _verdict,
     alternate,
+    in_fresh_process,
+    judge,
     peak_mebibytes,
     ratio,
     work_of_a_step,
@@ -147,8 +147,8 @@ def bench_precisions(tagger: Tagger, paths: Mapping[str, Path], *, rounds: int) 
         "multiply_adds": work_of_a_step(tagger.network, {name: spectrogram})[0] / 6,
         "megabytes": megabytes(paths),
         "peak_mebibytes": {
-            "PyTorch": _in_fresh_process(_peak_of_pytorch),
-            **{key: _in_fresh_process(_peak_of_file, str(path)) for key, path in paths.items()},
+            "PyTorch": in_fresh_process(_peak_of_pytorch),
+            **{key: in_fresh_process(_peak_of_file, str(path)) for key, path in paths.items()},
         },
     }
 
@@ -228,12 +228,12 @@ def report(found: Mapping) -> None:
                 f"95 %: {cost['milliseconds_95th_percentile']:7.2f} ms, "
                 f"{cost['times_as_fast']:5.2f} times as fast as PyTorch"
             )
-    _verdict(
+    judge(
         f"MB of the int8 file: at most {MEGABYTES}", branch["megabytes"]["int8"], at_most=MEGABYTES
     )
     for part, goal in (("network", NETWORK), ("whole", WHOLE)):
         measured = branch[part]["int8"]["times_as_fast"] if quick else None
-        _verdict(f"int8, {part}: at least {goal} times as fast", measured, at_least=goal)
+        judge(f"int8, {part}: at least {goal} times as fast", measured, at_least=goal)
     if not quick:
         print("This processor has no instructions for 8 bits (VNNI): no goal of speed is claimed")
 

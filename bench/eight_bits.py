@@ -16,6 +16,7 @@ import numpy as np
 from bench.devices import session_of
 from bench.record import Record, place_of
 from fusionkd_lib import experiment, metrics
+from fusionkd_lib.errors import InputError
 from fusionkd_lib.export.onnx_file import export
 from fusionkd_lib.tagging import Tagger, load_tagger
 
@@ -29,14 +30,18 @@ def windows(tagger: Tagger, rows: np.ndarray, clips: Any) -> Iterator[np.ndarray
         yield clips.read(int(row), tagger.told.sample_rate)[None, : tagger.told.n_samples]
 
 
-def right_of(run: str, head: str | None) -> dict[str, np.ndarray]:
-    """Return the recordings (n,) of a run's test clips, and which each file names rightly."""
+def answers_of(run: str, head: str | None) -> dict[str, np.ndarray]:
+    """Return of a run's test clips (n,) the recordings, the classes, and each file's answers."""
     tagger = load_tagger(run, head)
     params = tagger.record.params
+    if tagger.told.multi_label:
+        raise InputError(
+            f"{run}: accuracy is of clips with one label each, and its clips have several"
+        )
     clips = experiment.clips_of(params)
     rows = experiment.prepare(params).split.test
-    found = {"recording": clips.table["group"].to_numpy(str)[rows]}
-    found["pytorch"] = tagger.record.scores[tagger.told.head].argmax(1) == clips.targets[rows]
+    found = {"recording": clips.table["group"].to_numpy(str)[rows], "right": clips.targets[rows]}
+    found["pytorch"] = tagger.record.scores[tagger.told.head].argmax(1)
     for precision in PRECISIONS:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "file.onnx"
@@ -46,26 +51,29 @@ def right_of(run: str, head: str | None) -> dict[str, np.ndarray]:
             session.run(["scores"], {"waveform": window})[0].argmax()
             for window in windows(tagger, rows, clips)
         ]
-        found[precision] = np.array(answers) == clips.targets[rows]
+        found[precision] = np.array(answers)
     return found
 
 
-def compare(right: np.ndarray, other: np.ndarray, recordings: np.ndarray) -> dict[str, Any]:
+def compare(
+    answers: np.ndarray, others: np.ndarray, right: np.ndarray, recordings: np.ndarray
+) -> dict[str, Any]:
     """Return one side less the other in points, its interval over recordings, and the verdict."""
+    one, other = answers == right, others == right
     drawn = metrics.bootstrap(
         lambda _, differences: differences.mean(),
-        right,
-        right.astype(float) - other,
+        one,
+        one.astype(float) - other,
         recordings,
         seed=0,
     )
-    points = 100 * (int(right.sum()) - int(other.sum())) / len(right)
+    points = 100 * (int(one.sum()) - int(other.sum())) / len(right)
     low, high = (100 * float(end) for end in np.quantile(drawn, [0.025, 0.975]))
     verdict = "reached" if points >= -MOST_LOST else f"missed by {-MOST_LOST - points:.2f}"
     return {
         "points": points,
         "interval_95": [low, high],
-        "changed_answers_percent": 100 * float((right != other).mean()),
+        "changed_answers_percent": 100 * float((answers != others).mean()),
         "goal": f"int8 loses at most {MOST_LOST:g} point: {verdict}",
     }
 
@@ -79,15 +87,19 @@ def main() -> None:
     told = parser.parse_args()
     record, parts = Record(place_of("eight_bits") if told.keep else None), []
     for run in told.runs:
-        parts.append(right_of(run, told.head))
+        try:
+            parts.append(answers_of(run, told.head))
+        except InputError as error:
+            parser.error(str(error))
         pooled = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
         of_each = {
             Path(name).name: {
-                key: 100 * float(x.mean()) for key, x in part.items() if x.dtype == bool
+                key: 100 * float((part[key] == part["right"]).mean())
+                for key in ("pytorch", *PRECISIONS)
             }
             for name, part in zip(told.runs, parts, strict=False)
         }
-        found = compare(pooled["int8"], pooled["float32"], pooled["recording"])
+        found = compare(*(pooled[key] for key in ("int8", "float32", "right", "recording")))
         told_of = record.tell(now=True, clips=len(pooled["recording"]), runs=of_each, pooled=found)
     print(told_of)
 

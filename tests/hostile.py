@@ -123,7 +123,9 @@ def text(change):
 # What is handed to a command
 
 
-def tiny_run(root: Path, *, head: tuple[int, int] = (8, 8)) -> Run:
+def tiny_run(
+    root: Path, *, head: tuple[int, int] = (8, 8), targets: np.ndarray | None = None
+) -> Run:
     """Write a finished branch run that was never trained into a folder of runs."""
     params = make_params(
         {
@@ -140,7 +142,8 @@ def tiny_run(root: Path, *, head: tuple[int, int] = (8, 8)) -> Run:
     scores = np.array([[0.75, 0.25], [0.625, 0.375]])
     branch = experiment.build_branch(params, "logmel", scores.shape[1], Normalise())
     weights = {"logmel": branch.state_dict()}
-    return write_run(root, params, {"logmel": scores}, branch="logmel", weights=weights)
+    given = {"branch": "logmel", "weights": weights, "targets": targets}
+    return write_run(root, params, {"logmel": scores}, **given)
 
 
 def score(labels: Path, predictions: Path, level: str = "coarse") -> tuple:
