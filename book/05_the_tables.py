@@ -247,17 +247,18 @@ for table in found:
 #
 # Each claim of the paper that a number could decide, where it stands, what the paper's own numbers say (the mean
 # over the rows that the claim is about), and what ours say. *Held* and *contradicted* mean that the paired
-# interval leaves out zero; *open* means that these clips and seeds cannot tell.
+# interval leaves out zero; *open* means that these clips and seeds cannot tell. Rows of the study take the verdict
+# of its [protocol](appendix_protocol.md): *no gain worth having* says that the interval ends below 1.5 points.
 
 # %%
 # The same pairs with lambda 0, from scratch. With ImageNet's weights the study has both sides itself,
 # judged in single precision, which the pairs above were not.
-arms = study.read_records()
-untaught = [run for run in arms.values() if run.params.weights == "scratch"]
-controls = [table for table in tables.collect(untaught) if table.params.kd_weight == 0]
+arms = study.read_records().values()
+untaught = {run.name: run for run in arms if run.params.weights == "scratch"}
+controls = [table for table in tables.collect(untaught.values()) if table.params.kd_weight == 0]
 blocks = [study.blocks_of(trunk) for trunk in study.ARMS_OF]
 answers = study.endpoint(blocks[0]) + study.secondary(*blocks)
-rows = verdicts.ledger(found, controls, [*runs.values(), *arms.values()], study=answers)
+rows = verdicts.ledger(found, controls, (untaught | runs).values(), study=answers)
 display(Markdown(tables.markdown(rows)))
 
 # %% tags=["hide-input"] jupyter={"source_hidden": true}

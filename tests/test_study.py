@@ -8,7 +8,7 @@ from scipy.special import erfinv
 from fusionkd_book import study, verdicts
 from fusionkd_lib.catalogue import FUSED
 from fusionkd_lib.params import load_params
-from fusionkd_lib.runs import find_records
+from fusionkd_lib.runs import find_records, run_name
 
 N = 400
 ARM = """
@@ -150,13 +150,61 @@ def test_seeds_are_drawn_too(folder):
         (0.0, 0.5, "no gain worth having"),
         (-2.0, 0.5, "no gain worth having"),
         # Half of the interval, 3.92 points, must come down to 1.0 points: 15.4 times as many.
-        (1.0, 2.0, "open; about 1,540 recordings would decide it"),
+        (1.0, 2.0, "open; about 1,540 recordings or more would decide it"),
+        (0.5, 0.25, "gain"),  # small as it is
     ],
 )
 def test_the_verdict_is_the_protocols(points, spread, verdict):
     quantiles = (np.arange(100_001) + 0.5) / 100_001
     normal = points + spread * np.sqrt(2) * erfinv(2 * quantiles - 1)
     assert study.Contrast(points, normal, 100).verdict == verdict
+
+
+def test_what_these_recordings_left_open_fewer_do_not_decide():
+    # The upper end lies 2.0 from a point that is 1.9 below the mark, the lower one only 1.5.
+    drawn = np.concatenate([np.full(60, x) for x in (-1.9, 1.6)] + [np.full(1900, -0.4)])
+    contrast = study.Contrast(-0.4, drawn, 332)
+    assert contrast.ends == (-1.9, 1.6)
+    assert contrast.verdict == "open; about 370 recordings or more would decide it"
+
+
+def test_a_fold_with_one_seed_weighs_as_much_as_one_with_two(folder):
+    write_arm(folder, "none")
+    write_arm(folder, "chosen", 0.7, seeds=[0])
+    write_arm(folder, "chosen", 0.8, seeds=[1])
+    found = [b for b in blocks_of(folder) if (b.fold, b.seed) != (2, 1)]
+    contrast = study.contrast(found, "chosen", "none")
+    assert contrast.points == pytest.approx((15 + 10) / 2)
+    assert contrast.on == "2 folds, 800 clips, 2 seeds, 3 blocks"
+    # Of fold 1 both seeds, or one of them twice; fold 2 has nothing to draw.
+    means = np.round(contrast.drawn / 2.5)
+    shares = [(means == mean).mean() for mean in (4, 5, 6)]
+    assert shares == pytest.approx([0.25, 0.5, 0.25], abs=0.1)
+
+
+def test_folds_that_draw_their_own_seeds_leave_less_to_cancel(folder):
+    write_arm(folder, "none")
+    for params in load_params(folder / "pretrained" / "chosen.yaml"):
+        is_good = params.fold == params.seed + 1  # seed 0 in fold 1, seed 1 in fold 2
+        after = {name: right(0.8 if is_good else 0.6) for name in params.representations}
+        alone = {name: right(0.5) for name in params.representations}
+        write_pair(folder / "runs", params, {"alone": alone, "together": after | {FUSED: right(1)}})
+    together, apart = (
+        study.contrast(blocks_of(folder), "chosen", "none", one_draw_of_seeds=one)
+        for one in (True, False)
+    )
+    assert together.points == apart.points == pytest.approx(10)
+    # Each fold has 0, 10, 20 points with shares 1/4, 1/2, 1/4: a variance of 50, of the mean 25.
+    assert together.drawn.std() < 2
+    assert apart.drawn.std() == pytest.approx(5, rel=0.1)
+
+
+def test_each_recording_counts_the_same_where_that_is_asked():
+    groups = np.array(["long", "long", "long", "short"])
+    cells = {"a": np.array([True, True, False, False]), "b": np.array([True, True, True, True])}
+    block = study.Block(1, 0, groups, {"none": cells}).by_recording()
+    assert block.groups.tolist() == ["long", "short"]
+    assert block.share("none") == pytest.approx([(2 / 3 + 1) / 2, (0 + 1) / 2])
 
 
 def test_holms_correction_of_a_hand_worked_case():
@@ -179,3 +227,15 @@ def test_the_arms_differ_in_the_distillation_alone(trunk):
     }
     assert set(found) == set(study.ARMS_OF[trunk])
     assert all(settings == found["none"] for settings in found.values())
+
+
+@pytest.mark.parametrize("trunk", study.ARMS_OF)
+def test_the_arms_of_a_committed_block_ran_on_one_kind_of_processor(trunk):
+    records, processors = study.read_records(), {}
+    for arm in study.ARMS_OF[trunk]:
+        for params in load_params(study.FOLDER / trunk / f"{arm}.yaml"):
+            if run := records.get(run_name(params)):
+                processors.setdefault((params.fold, params.seed), set()).add(
+                    run.provenance.processor
+                )
+    assert [block for block, of in processors.items() if len(of) > 1] == []

@@ -24,6 +24,8 @@ ARMS_OF = {"pretrained": ARMS, "scratch": ("none", "chosen")}
 BEFORE = "before"  # the branches as they came out of pretraining
 MACHINES = "machines"  # support vector machines on the same representations
 N_BLOCKS = 9  # with ImageNet weights: three folds by three seeds
+N_BLOCKS_SCRATCH = 3  # one seed
+FROM_SCRATCH = "Chosen less lambda 0, from scratch"
 N_RESAMPLES = 10_000
 WORTH_HAVING = 1.5  # points
 LEVEL = 0.05
@@ -52,6 +54,16 @@ class Block:
         """(n,) the share of an arm's cells, or of some, that name each clip rightly."""
         right = self.right[arm]
         return np.mean([right[cell] for cell in cells or right], axis=0)
+
+    def by_recording(self) -> "Block":
+        """Return a block whose clips are recordings, a long one no more than a short."""
+        recordings, of = np.unique(self.groups, return_inverse=True)
+        n_clips = np.bincount(of)
+        right = {
+            arm: {cell: np.bincount(of, weights=clips) / n_clips for cell, clips in cells.items()}
+            for arm, cells in self.right.items()
+        }
+        return Block(self.fold, self.seed, recordings, right)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,10 +111,10 @@ class Contrast:
             return "gain"
         if high < WORTH_HAVING:
             return "no gain worth having"
-        # Half the width shrinks with the root of the recordings; the point is taken to stay.
-        enough = max(self.points, WORTH_HAVING - self.points)
-        n = self.n_recordings * ((high - low) / 2 / enough) ** 2
-        return f"open; about {round(n, -1):,.0f} recordings would decide it"
+        # An end comes nearer as the root of the recordings; the point is taken to stay.
+        ends = (self.points - low, self.points), (high - self.points, WORTH_HAVING - self.points)
+        n = self.n_recordings * min(away / allowed for away, allowed in ends if allowed > 0) ** 2
+        return f"open; about {round(n, -1):,.0f} recordings or more would decide it"
 
 
 def blocks(trunk: str, records: Mapping[str, Record], *, folder: Path = FOLDER) -> list[Block]:
@@ -175,7 +187,12 @@ def answering(found: Sequence[Block], *arms: str) -> list[Block]:
 
 
 def contrast(
-    found: Sequence[Block], one: str, other: str, *, cells: Collection[Cell] = ()
+    found: Sequence[Block],
+    one: str,
+    other: str,
+    *,
+    cells: Collection[Cell] = (),
+    one_draw_of_seeds: bool = True,
 ) -> Contrast:
     """Compare two arms, or one with `BEFORE`, over the blocks that have both.
 
@@ -183,20 +200,35 @@ def contrast(
     ----------
     cells
         Which branches in pairs count; else all.
+    one_draw_of_seeds
+        As of `mean_over`.
     """
     both = answering(found, one, other)
-    return mean_over(both, lambda block: block.share(one, cells) - block.share(other, cells))
+    return mean_over(
+        both,
+        lambda block: block.share(one, cells) - block.share(other, cells),
+        one_draw_of_seeds=one_draw_of_seeds,
+    )
 
 
-def mean_over(found: Sequence[Block], share: Callable[[Block], np.ndarray]) -> Contrast:
-    """Return the mean over clips, seeds and folds of a number (n,) for each clip of a block."""
+def mean_over(
+    found: Sequence[Block], share: Callable[[Block], np.ndarray], *, one_draw_of_seeds: bool = True
+) -> Contrast:
+    """Return the mean over clips, seeds and folds of a number (n,) for each clip of a block.
+
+    Parameters
+    ----------
+    one_draw_of_seeds
+        For all folds, as the protocol has it; else each fold draws its own.
+    """
     folds = sorted({block.fold for block in found})
     by_fold = [[block for block in found if block.fold == fold] for fold in folds]
     # Drawn once, so that where folds have the same seeds all draw the same of them.
-    luck = np.random.default_rng(0).random((N_RESAMPLES, max(map(len, by_fold))))
+    rng, size = np.random.default_rng(0), (N_RESAMPLES, max(map(len, by_fold)))
+    luck = [rng.random(size)] * len(folds) if one_draw_of_seeds else rng.random((len(folds), *size))
     parts = [
-        _one_fold(100 * np.array([share(b) for b in part]), part[0], luck[:, : len(part)])
-        for part in by_fold
+        _one_fold(100 * np.array([share(b) for b in part]), part[0], drawn[:, : len(part)])
+        for part, drawn in zip(by_fold, luck, strict=True)
     ]
     points, drawn, n_recordings = zip(*parts, strict=True)
     n_clips, n_seeds = sum(len(part[0].groups) for part in by_fold), max(map(len, by_fold))
@@ -248,8 +280,8 @@ def endpoint(found: Sequence[Block]) -> list[dict[str, Any]]:
     if not answering(found, "chosen", "none"):
         return []
     seen = contrast(found, "chosen", "none")
-    row = _row("Distilled less the same without a teacher", seen)
-    return [row | {"On": f"{seen.on} of {N_BLOCKS}", "Verdict": seen.verdict}]
+    row = _row("Distilled less the same without a teacher", seen, N_BLOCKS)
+    return [row | {"Verdict": seen.verdict}]
 
 
 def secondary(pretrained: Sequence[Block], scratch: Sequence[Block]) -> list[dict[str, Any]]:
@@ -258,13 +290,14 @@ def secondary(pretrained: Sequence[Block], scratch: Sequence[Block]) -> list[dic
         "Chosen less equal training": (pretrained, "chosen", "equal"),
         "Chosen less the branches before": (pretrained, "chosen", BEFORE),
         "The paper's less lambda 0": (pretrained, "paper", "none"),
-        "Chosen less lambda 0, from scratch": (scratch, "chosen", "none"),
+        FROM_SCRATCH: (scratch, "chosen", "none"),
     }
     seen = {what: contrast(*asks) for what, asks in asked.items() if answering(*asks)}
     # All four are counted from the first, so that no verdict weakens when others come in.
     p = holm({what: seen[what].p if what in seen else 1.0 for what in asked})
     return [
-        _row(what, one) | {"p (Holm)": f"{p[what]:.3f}", "Verdict": _side(one, p[what])}
+        _row(what, one, N_BLOCKS_SCRATCH if what == FROM_SCRATCH else N_BLOCKS)
+        | {"p (Holm)": f"{p[what]:.3f}", "Verdict": _side(one, p[what])}
         for what, one in seen.items()
     ]
 
@@ -273,10 +306,10 @@ def _side(seen: Contrast, p: float) -> str:
     return "open" if p >= LEVEL else "gain" if seen.points > 0 else "loss"
 
 
-def _row(what: str, seen: Contrast) -> dict[str, Any]:
+def _row(what: str, seen: Contrast, n_blocks: int) -> dict[str, Any]:
     low, high = seen.ends
     values = {"Points": f"{seen.points:+.1f}", "95 % interval": f"{low:+.1f} to {high:+.1f}"}
-    return {"Difference": what, **values, "On": seen.on}
+    return {"Difference": what, **values, "On": f"{seen.on} of {n_blocks}"}
 
 
 def picture(found: Sequence[Block]) -> figures.plt.Figure:
