@@ -383,8 +383,8 @@ if found:
     rows = []
     for what, (part, how) in ways.items():
         one = study.contrast(part, "chosen", "none", **how)
-        ends = "{:+.1f} to {:+.1f}".format(*one.ends)
-        rows.append({"Counted": what, "Points": f"{one.points:+.1f}", "95 % interval": ends})
+        ends = "{:+z.1f} to {:+z.1f}".format(*one.ends)
+        rows.append({"Counted": what, "Points": f"{one.points:+z.1f}", "95 % interval": ends})
     display(Markdown(tables.markdown(rows)))
 
 # %% [markdown]
@@ -532,8 +532,8 @@ for what, (measure, scale, unit) in measures.items() if twins else ():
     for title, arm in sides.items():
         level = study.mean_over(per_clip, lambda block, arm=arm: block.share(arm)).points
         row[title] = f"{scale * level:.{digits}f}{unit}"
-    row["Difference"] = f"{scale * one.points:+.{digits}f}"
-    row["95 % interval"] = f"{low:+.{digits}f} to {high:+.{digits}f}"
+    row["Difference"] = f"{scale * one.points:+z.{digits}f}"
+    row["95 % interval"] = f"{low:+z.{digits}f} to {high:+z.{digits}f}"
     rows.append(row)
     moved += [f"{what.lower()} ({row['Difference']})"] if low > 0 or high < 0 else []
 display(Markdown(tables.markdown(rows) if rows else "No twins yet."))

@@ -95,7 +95,7 @@ class Contrast:
 
     def __str__(self) -> str:
         low, high = self.ends
-        return f"{self.points:+.1f} ({low:+.1f} to {high:+.1f})"
+        return f"{self.points:+z.1f} ({low:+z.1f} to {high:+z.1f})"
 
     @property
     def p(self) -> float:
@@ -308,7 +308,7 @@ def _side(seen: Contrast, p: float) -> str:
 
 def _row(what: str, seen: Contrast, n_blocks: int) -> dict[str, Any]:
     low, high = seen.ends
-    values = {"Points": f"{seen.points:+.1f}", "95 % interval": f"{low:+.1f} to {high:+.1f}"}
+    values = {"Points": f"{seen.points:+z.1f}", "95 % interval": f"{low:+z.1f} to {high:+z.1f}"}
     return {"Difference": what, **values, "On": f"{seen.on} of {n_blocks}"}
 
 
