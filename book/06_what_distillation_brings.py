@@ -23,7 +23,8 @@
 # **You need** a few seconds: everything is read from the committed records of `outputs/reference/`. You should
 # know Eq. 2 to 4 ([chapter 4](04_fusion_and_distillation.py)) and the paired interval of chapter 5.
 #
-# The study is **not finished**; the chapter says with each part what is in, and fills itself as records come in.
+# The study's main question is answered; of the questions beside it, some have not run. The chapter says with each part
+# what is in, and fills itself as records come in.
 
 # %%
 import numpy as np
