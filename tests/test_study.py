@@ -160,6 +160,13 @@ def test_the_verdict_is_the_protocols(points, spread, verdict):
     assert study.Contrast(points, normal, 100).verdict == verdict
 
 
+def test_an_end_that_decides_is_told_with_the_digits_that_show_on_which_side_it_lies():
+    close = study.Contrast(0.06, np.linspace(-1.47, 1.47, 3) / 0.95, 100)
+    clear = study.Contrast(-0.04, np.linspace(-1.4, 1.2, 3), 100)
+    assert close.told == ("+0.06", "-1.47 to +1.47")
+    assert clear.told == ("+0.0", "-1.3 to +1.1")
+
+
 def test_what_these_recordings_left_open_fewer_do_not_decide():
     # The upper end lies 2.0 from a point that is 1.9 below the mark, the lower one only 1.5.
     drawn = np.concatenate([np.full(60, x) for x in (-1.9, 1.6)] + [np.full(1900, -0.4)])

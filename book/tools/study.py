@@ -93,9 +93,16 @@ class Contrast:
         low, high = np.quantile(self.drawn, [LEVEL / 2, 1 - LEVEL / 2])
         return float(low), float(high)
 
-    def __str__(self) -> str:
+    @property
+    def told(self) -> tuple[str, str]:
+        """The points and the interval in words, with two digits where one hides the verdict."""
         low, high = self.ends
-        return f"{self.points:+z.1f} ({low:+z.1f} to {high:+z.1f})"
+        marks = (low, 0), (high, WORTH_HAVING)
+        digits = 2 if any(round(end, 1) == mark != end for end, mark in marks) else 1
+        return f"{self.points:+z.{digits}f}", f"{low:+z.{digits}f} to {high:+z.{digits}f}"
+
+    def __str__(self) -> str:
+        return "{} ({})".format(*self.told)
 
     @property
     def p(self) -> float:
@@ -307,8 +314,8 @@ def _side(seen: Contrast, p: float) -> str:
 
 
 def _row(what: str, seen: Contrast, n_blocks: int) -> dict[str, Any]:
-    low, high = seen.ends
-    values = {"Points": f"{seen.points:+z.1f}", "95 % interval": f"{low:+z.1f} to {high:+z.1f}"}
+    points, ends = seen.told
+    values = {"Points": points, "95 % interval": ends}
     return {"Difference": what, **values, "On": f"{seen.on} of {n_blocks}"}
 
 
