@@ -278,8 +278,8 @@ display(
 # A branch after distillation was also trained for a second phase. So where "better after distillation" is *held*,
 # it says "distillation **and** more training". Where the same joint phase was also run without distillation,
 # a row of the ledger says what is left; there the paper has no number, since it has no such control. What the teacher
-# alone brings is the question of a study of its own, whose [protocol](appendix_protocol.md) was written before its
-# runs.
+# alone brings is what [chapter 6](06_what_distillation_brings.py) asks, by a [protocol](appendix_protocol.md) that was
+# written before its runs.
 #
 # ## What these tables cannot say
 #

@@ -341,8 +341,8 @@ if found:
             "In words: branches have {:.1f} % after pretraining, {:.1f} % after the joint phase without a teacher, and {:.1f} % "
             "with one. ".format(*levels)
             + f"That the teacher adds {study.WORTH_HAVING} points or more is {beyond[high < study.WORTH_HAVING]} by these "
-            f"recordings and seeds, that it takes as much away is {beyond[low > -study.WORTH_HAVING]}. This is said of softened "
-            f"scores; the paper's own loss is one of the four questions below."
+            f"recordings and seeds, and that it takes as much away is {beyond[low > -study.WORTH_HAVING]}. This is said of softened "
+            "scores; the paper's own loss is one of the four questions below."
         )
     )
 
