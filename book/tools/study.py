@@ -5,6 +5,7 @@ A block is one fold and one seed; it counts for a question when both arms that a
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -262,11 +263,17 @@ def _one_fold(
     n_clips = np.bincount(recording)
     sums = np.array([np.bincount(recording, weights=row) for row in differences])  # (seeds, R)
     n = len(n_clips)
-    # The fold's number draws the same recordings for every contrast.
-    draws = np.random.default_rng(block.fold).multinomial(n, np.full(n, 1 / n), size=len(luck))
+    draws = _drawn(block.fold, n)
     by_seed = (draws @ sums.T) / (draws @ n_clips)[:, None]  # (N_RESAMPLES, seeds)
     seeds = (luck * len(differences)).astype(int)
     return differences.mean(), np.take_along_axis(by_seed, seeds, axis=1).mean(axis=1), n
+
+
+@lru_cache(maxsize=8)
+def _drawn(fold: int, n: int) -> np.ndarray:
+    """(N_RESAMPLES, n) how often each of n recordings is drawn: for every contrast the same."""
+    rng = np.random.default_rng(fold)
+    return rng.multinomial(n, np.full(n, 1 / n), size=N_RESAMPLES).astype(np.uint16)
 
 
 def holm(p: Mapping[str, float]) -> dict[str, float]:
