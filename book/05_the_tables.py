@@ -251,8 +251,7 @@ for table in found:
 # of its [protocol](appendix_protocol.md): *no gain worth having* says that the interval ends below 1.5 points.
 
 # %%
-# The same pairs with lambda 0, from scratch. With ImageNet's weights the study has both sides itself,
-# judged in single precision, which the pairs above were not.
+# The same pairs with lambda 0, from scratch. With ImageNet's weights the study's own rows say it, over all seeds.
 arms = study.read_records().values()
 untaught = {run.name: run for run in arms if run.params.weights == "scratch"}
 controls = [table for table in tables.collect(untaught.values()) if table.params.kd_weight == 0]

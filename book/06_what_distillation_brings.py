@@ -94,7 +94,7 @@ trios = [  # before, lambda 0, the paper's
     (dict(zip(run.params.representations, run.provenance.parents, strict=True)), control, run)
     for run in taught
     for control in arms.values()
-    if same_but_lambda(control, run)
+    if not control.params.kd_weight and same_but_lambda(control, run)
 ]
 print(len(taught), "pairs with the paper's distillation,", len(trios), "of them also with lambda 0")
 

@@ -360,18 +360,16 @@ def picture(found: Sequence[Block]) -> figures.plt.Figure:
     return figure
 
 
-def read_records() -> dict[str, Record]:
-    """Return the committed runs of the study by name."""
-    return {record.name: record for record in find_records(REFERENCE / "study")[0]}
+def read_records(reference: Path = REFERENCE) -> dict[str, Record]:
+    """Return the committed runs of the study by name.
+
+    Beside those under ``reference/study`` stand the sample's, in ``reference`` itself: the branches
+    that all arms begin with, the baselines, and with the paper's distillation the pairs of seed 0.
+    """
+    found = (run for root in (reference, reference / "study") for run in find_records(root)[0])
+    return {run.name: run for run in found}
 
 
 def blocks_of(trunk: str, reference: Path = REFERENCE) -> list[Block]:
-    """Return the blocks of the records under ``reference/study``, with the baselines beside them.
-
-    Parents that are not there are those of ``reference`` itself, where the sample's runs are.
-    """
-    own = find_records(reference / "study")[0]
-    shared = find_records(reference)[0]
-    if trunk == "pretrained":  # the sample's were judged in another precision
-        shared = [run for run in shared if run.provenance.kind == BASELINES]
-    return blocks(trunk, {run.name: run for run in (*shared, *own)})
+    """Return the blocks of the committed runs."""
+    return blocks(trunk, read_records(reference))
