@@ -276,6 +276,7 @@ def test_a_cluster_elsewhere_gives_the_tables_of_the_local_one(done, cluster, tm
     assert len(json.loads(tables[0])[0]["rows"]) == 11
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cluster", ["tls"], indirect=True)
 def test_a_tls_cluster_serves_who_holds_its_certificate_and_nobody_else(cluster, tmp_path, tiny):
     file = write(tmp_path / "run.yaml", tiny(representations=["logmel"], epochs=1))

@@ -17,6 +17,7 @@ from bench.record import Record, shared
 from fusionkd_lib import runs
 
 
+@pytest.mark.slow
 def test_a_grid_stopped_at_eight_of_its_points_ends_in_the_same_tables_and_weights(tmp_path):
     report = crashes.crash(tmp_path, 8, ways=["kill"])
     assert report["points"] >= 1000

@@ -347,7 +347,7 @@ def picture(found: Sequence[Block]) -> figures.plt.Figure:
     levels.set(xlabel="accuracy in %", ylim=(-0.6, len(arms) - 0.4))
     seen = contrast(both, "chosen", "none")
     difference.axvspan(0, WORTH_HAVING, color="0.93")
-    difference.axvline(0, ymax=0.55, color="0.4", ls=":")
+    difference.axvline(0, ymax=0.5, color="0.4", ls=":")
     difference.plot(seen.ends, [0, 0], color="black")
     difference.plot(seen.points, 0, "D", color="black")
     difference.annotate(
