@@ -648,7 +648,8 @@ display(Markdown(tables.markdown(rows) if rows else "No twins yet."))
 #
 # - Whether another distillation would do better: one was named.
 # - What in a distillation does what. Teachers that know less (their wrong classes permuted, a branch's own average,
-#   smoothed labels), other ways to fuse, other weights and temperatures have not run.
+#   smoothed labels), other ways to fuse, other weights and temperatures have not run. Nor have the same representation
+#   twice, one network as large as the fused one, and the paper exactly as written, its optimiser and schedule too.
 # - One fold is held back; nobody has tested a network of this project on its clips.
 #
 # ## Recap
